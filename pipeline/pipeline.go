@@ -1,0 +1,133 @@
+// Package pipeline turns a recipe into a plan of steps and runs the plan:
+// each step's output is found by the digest of its inputs or is built, once.
+//
+// The package knows no stage kind, no registry and no disk layout. Stages are
+// handed in (package stages lists them), and so is the store.
+package pipeline
+
+import (
+	"context"
+	"io"
+	"log/slog"
+
+	"rhizome/pipeline/tree"
+	"rhizome/recipes"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Stage is one step of a build: it says what its output depends on, and makes
+// that output. An implementation holds its parameters, taken from the recipe.
+type Stage interface {
+	// Info names the step and says what it needs.
+	Info() Info
+	// Inputs returns everything that the output depends on beside the layers
+	// in Info().Needs: parameters, content digests, toolchain identity. It
+	// changes nothing and is quick, since plan calls it.
+	Inputs(ctx context.Context, env Env) (Inputs, error)
+	// Run makes the output. It may be stopped through ctx at any moment and
+	// must leave nothing behind outside env.Work.
+	Run(ctx context.Context, env Env, below []*tree.Tree) (Output, error)
+}
+
+// Info is what a plan shows of a step.
+type Info struct {
+	// Name is unique in a plan: "debian", "kernel:default", "node:n1".
+	Name string
+	// Kind is the recipe's word: "debian", "kernel", "files", "nodeconfig".
+	Kind string
+	// Version is raised whenever the stage's code changes its output.
+	Version int
+	// Role becomes the layer's role in the image: "base", "kernel", "packages",
+	// "files", "usr", "node".
+	Role string
+	// Kernel is the kernel's name when Role is "kernel"; nodes choose by it.
+	Kernel string
+	// Nodes limits the layer to these nodes; nil means every node.
+	Nodes []string
+	// Needs names earlier steps whose trees Run gets, in that order.
+	Needs []string
+	// Pos is the place in the recipe that asked for the step.
+	Pos recipes.Pos
+}
+
+// Inputs is what a step's key is made of. Values must not hold dates, absolute
+// paths or numbers of jobs; a value that is a whole file is its digest.
+type Inputs map[string]string
+
+// Env is what a step may use of the machine.
+type Env struct {
+	// Work is a folder that is the step's alone and is kept, by key, until
+	// the step succeeds.
+	Work string
+	// Jobs is how many processes the step may run at once.
+	Jobs int
+	// Lock is the recipe's lock file, or nil where there is none.
+	Lock *recipes.Lock
+	// Events takes progress; never nil in a stage.
+	Events func(Event)
+	Log    *slog.Logger
+	// Pull fetches an image's manifest and layers; nil where nothing pulls.
+	Pull Puller
+}
+
+// Puller brings an image that somebody else made into the store.
+type Puller interface {
+	Pull(ctx context.Context, ref string) (manifest ocispec.Descriptor, layers []ocispec.Descriptor, diffIDs []digest.Digest, err error)
+}
+
+// Output is what a step made. Either Tree is set, which becomes one layer, or
+// Layers, which are reused as they are.
+type Output struct {
+	Tree   *tree.Tree
+	Layers []Layer
+	// Facts are what later steps and the assembly want to know: the kernel's
+	// version under "kernel.version", its paths under "kernel.path" and
+	// "initrd.path", boot programs under "boot.bios" and "boot.uefi".
+	Facts map[string]string
+}
+
+// Layer is a layer in the store.
+type Layer struct {
+	Descriptor ocispec.Descriptor
+	DiffID     digest.Digest
+	// Info is that of the step that made it.
+	Stage  string
+	Role   string
+	Source string
+}
+
+// Store is what the pipeline needs of the content store.
+type Store interface {
+	// Cached returns the recorded result of a key, or ok false.
+	Cached(ctx context.Context, key digest.Digest) (r Result, ok bool, err error)
+	// Record keeps a result under its key.
+	Record(ctx context.Context, key digest.Digest, r Result) error
+	// LastInputs returns the inputs that a step of a recipe had when it was
+	// last recorded, so that plan can say what changed.
+	LastInputs(ctx context.Context, recipe, step string) (Inputs, bool)
+	// Ingest stores a blob whose digest is known only when write returns.
+	// Nothing is visible before that, and nothing stays if it fails.
+	Ingest(ctx context.Context, mediaType string, write func(io.Writer) error) (ocispec.Descriptor, error)
+	// Open reads a blob.
+	Open(ctx context.Context, d ocispec.Descriptor) (ReaderAtCloser, error)
+	// Tag names an index.
+	Tag(ctx context.Context, d ocispec.Descriptor, ref string) error
+}
+
+// ReaderAtCloser is a blob opened for reading at any place.
+type ReaderAtCloser interface {
+	io.Reader
+	io.ReaderAt
+	io.Closer
+}
+
+// Result is what the cache keeps of a step.
+type Result struct {
+	Recipe string            `json:"recipe"`
+	Step   string            `json:"step"`
+	Inputs Inputs            `json:"inputs"`
+	Layers []Layer           `json:"layers"`
+	Facts  map[string]string `json:"facts,omitempty"`
+}
