@@ -2,6 +2,8 @@ module rhizome
 
 go 1.26.0
 
+toolchain go1.26.8
+
 require (
 	github.com/anchore/go-lzo v0.1.0 // indirect
 	github.com/diskfs/go-diskfs v1.9.4 // indirect

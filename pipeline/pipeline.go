@@ -9,6 +9,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"time"
 
 	"rhizome/pipeline/tree"
 	"rhizome/recipes"
@@ -63,6 +64,10 @@ type Env struct {
 	Work string
 	// Jobs is how many processes the step may run at once.
 	Jobs int
+	// Epoch is every file's modification time.
+	Epoch time.Time
+	// Cache is a folder for downloads, shared by all builds of this user.
+	Cache string
 	// Lock is the recipe's lock file, or nil where there is none.
 	Lock *recipes.Lock
 	// Events takes progress; never nil in a stage.
@@ -90,12 +95,8 @@ type Output struct {
 
 // Layer is a layer in the store.
 type Layer struct {
-	Descriptor ocispec.Descriptor
-	DiffID     digest.Digest
-	// Info is that of the step that made it.
-	Stage  string
-	Role   string
-	Source string
+	Descriptor ocispec.Descriptor `json:"descriptor"`
+	DiffID     digest.Digest      `json:"diffId"`
 }
 
 // Store is what the pipeline needs of the content store.
@@ -112,6 +113,11 @@ type Store interface {
 	Ingest(ctx context.Context, mediaType string, write func(io.Writer) error) (ocispec.Descriptor, error)
 	// Open reads a blob.
 	Open(ctx context.Context, d ocispec.Descriptor) (ReaderAtCloser, error)
+	// LockKey waits until nobody else builds this key. Whoever waited finds
+	// the result in the cache.
+	LockKey(ctx context.Context, key digest.Digest) (unlock func(), err error)
+	// WorkDir is the folder kept for a key until its step succeeds.
+	WorkDir(key digest.Digest) (string, error)
 	// Tag names an index.
 	Tag(ctx context.Context, d ocispec.Descriptor, ref string) error
 }
