@@ -1,0 +1,4 @@
+package layerfmt
+
+// Index is a layer's tree index, used where it lies.
+type Index struct{}
