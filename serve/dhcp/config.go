@@ -1,0 +1,119 @@
+package dhcp
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"rhizome/registry/imagefmt"
+)
+
+// Mode is what the server gives.
+type Mode string
+
+// The modes of serve's --dhcp. In mode "off" no Server is started.
+const (
+	// ModeServer gives addresses and boot programs.
+	ModeServer Mode = "server"
+	// ModeProxy gives boot programs alone, beside a DHCP server that gives the
+	// addresses (PXE specification 2.1, section 2.2.3, "ProxyDHCP").
+	ModeProxy Mode = "proxy"
+)
+
+// Defaults of a Config.
+const (
+	DefaultLease  = time.Hour
+	DefaultScript = "/boot.ipxe"
+
+	// minLease keeps a client that asks for seconds from renewing all day.
+	minLease = 2 * time.Minute
+)
+
+// Config is what the operator chose. Its zero value, but for Interface, is a
+// server on port 67 with HTTP on port 80.
+type Config struct {
+	// Interface is the one interface that is answered on.
+	Interface string
+	// ServerAddr is this server's address on that interface. Zero: the address
+	// that the cluster's network names as the server.
+	ServerAddr netip.Addr
+	// HTTPPort is the port of serve's HTTP for nodes; 0 means 80.
+	HTTPPort uint16
+	// HTTPScript is the path of the iPXE script, the same for every node: the
+	// HTTP server tells nodes by address. Empty: DefaultScript.
+	HTTPScript string
+	// HTTPFiles is put before a boot spec's path to make the URL of a file.
+	HTTPFiles string
+	// Mode is ModeServer if empty.
+	Mode Mode
+	// Lease is given where the cluster's network names no length.
+	Lease time.Duration
+	// Peers are other servers of the same images, which are not reported as
+	// foreign.
+	Peers []netip.Addr
+}
+
+// Machine is a node that may be answered, with the image it boots next.
+type Machine struct {
+	Cluster imagefmt.Cluster
+	Node    imagefmt.Node
+	// Digest is that of the node's manifest.
+	Digest string
+}
+
+// Nodes finds machines. Its method is called for every packet, by several
+// goroutines.
+type Nodes interface {
+	// ByMAC returns the machine that has a network card with this address.
+	ByMAC(mac net.HardwareAddr) (Machine, bool)
+}
+
+func (c Config) mode() Mode {
+	if c.Mode == "" {
+		return ModeServer
+	}
+	return c.Mode
+}
+
+func (c Config) server(m Machine) netip.Addr {
+	if c.ServerAddr.IsValid() {
+		return c.ServerAddr
+	}
+	return m.Cluster.Network.Server
+}
+
+// ours says whether an address is this server's or a peer's.
+func (c Config) ours(a netip.Addr, m Machine) bool {
+	return a == c.server(m) || slices.Contains(c.Peers, a)
+}
+
+func (c Config) url(m Machine, path string) string {
+	host := c.server(m).String()
+	if c.HTTPPort != 0 && c.HTTPPort != 80 {
+		host += ":" + strconv.Itoa(int(c.HTTPPort))
+	}
+	return "http://" + host + path
+}
+
+func (c Config) script(m Machine) string {
+	if c.HTTPScript == "" {
+		return c.url(m, DefaultScript)
+	}
+	return c.url(m, c.HTTPScript)
+}
+
+func (c Config) lease(m Machine, asked time.Duration) time.Duration {
+	d := c.Lease
+	if d <= 0 {
+		d = DefaultLease
+	}
+	if s := m.Cluster.Network.LeaseSeconds; s > 0 {
+		d = time.Duration(s) * time.Second
+	}
+	if asked >= minLease && asked < d {
+		return asked
+	}
+	return d
+}
