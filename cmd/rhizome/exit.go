@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// Exit codes, as the manual lists them.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitNotFound    = 3
+	exitNetwork     = 4
+	exitConflict    = 5
+	exitFound       = 6
+	exitInterrupted = 130
+)
+
+// usageError is a wrong call, or an invalid recipe.
+type usageError struct{ error }
+
+func (e *usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error {
+	return &usageError{fmt.Errorf(format, args...)}
+}
+
+// codeError carries an exit code that nothing else in the chain says.
+type codeError struct {
+	error
+	code int
+}
+
+func (e *codeError) Unwrap() error { return e.error }
+
+// silent is an outcome that was reported already.
+var errReported = errors.New("reported")
+
+func reported(code int) error { return &codeError{errReported, code} }
+
+// exit says what went wrong, with a remedy where one is known, and returns the
+// code to leave with.
+func (a *app) exit(ctx context.Context, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	code := exitCode(ctx, err)
+	if code == exitInterrupted {
+		fmt.Fprintln(a.err, "rhizome: interrupted; nothing half done is left behind")
+		return code
+	}
+	if !errors.Is(err, errReported) {
+		fmt.Fprintf(a.err, "rhizome: %v\n", err)
+		if h := hint(err); h != "" {
+			fmt.Fprintf(a.err, "rhizome: hint: %s\n", h)
+		}
+	}
+	return code
+}
+
+func exitCode(ctx context.Context, err error) int {
+	var coded *codeError
+	var usage *usageError
+	switch {
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		return exitInterrupted
+	case errors.As(err, &coded):
+		return coded.code
+	case errors.As(err, &usage):
+		return exitUsage
+	case isConflict(err):
+		return exitConflict
+	case isNotFound(err):
+		return exitNotFound
+	case isNetwork(err):
+		return exitNetwork
+	}
+	return exitFailed
+}
+
+// hint is the remedy for what the operating system said; everything else
+// carries its own remedy in its sentence.
+func hint(err error) string {
+	switch {
+	case isDiskFull(err):
+		return "free some space where the store lies, or name another one with --store; the store is as it was"
+	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
+		return "run it as root, or name a store of your own with --store"
+	}
+	return ""
+}

@@ -1,0 +1,103 @@
+// Command rhizome builds and serves the root file systems of diskless
+// clusters. This file holds the way in and out: flags that every verb shares,
+// signals, and the exit codes of the manual.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.LookupEnv})
+	stop()
+	os.Exit(code)
+}
+
+// run is the whole program for given arguments: main, and the CLI's tests,
+// call it. It returns the exit code.
+func run(ctx context.Context, args []string, s streams) int {
+	a := &app{streams: s}
+	root := a.command()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	a.close()
+	return a.exit(ctx, err)
+}
+
+// app is what the verbs share.
+type app struct {
+	streams
+
+	storeDir string
+	json     bool
+	progress string
+	quiet    bool
+	verbose  bool
+
+	term *terminal
+}
+
+func (a *app) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "rhizome",
+		Short: "Build and serve the root file systems of diskless clusters",
+		Long: `rhizome builds the root file systems of diskless clusters from recipes, as
+OCI images, and boots the cluster from a pinned digest: DHCP, TFTP, HTTP and
+NFS in one process.
+
+Exit codes: 0 done; 1 failed; 2 usage, or an invalid recipe; 3 not found;
+4 the network or a registry; 5 locked or in conflict; 6 a check found
+something; 130 interrupted.`,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		PersistentPreRunE: a.prepare,
+	}
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	f := root.PersistentFlags()
+	f.StringVar(&a.storeDir, "store", "", "the store's folder (default: $RHIZOME_STORE, else the system's or the user's state directory)")
+	f.StringVar(&a.progress, "progress", "auto", "how to show progress: auto, plain, json or none")
+	f.BoolVarP(&a.quiet, "quiet", "q", false, "say only what went wrong")
+	f.BoolVarP(&a.verbose, "verbose", "v", false, "say more: the tools' output and debug messages")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.AddCommand(a.verbs()...)
+	return root
+}
+
+func (a *app) prepare(cmd *cobra.Command, _ []string) error {
+	t, err := newTerminal(a.streams, a.progress, a.quiet, a.verbose)
+	if err != nil {
+		return &usageError{err}
+	}
+	a.term = t
+	return nil
+}
+
+// jsonFlag gives a verb that reads its --json.
+func (a *app) jsonFlag(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON instead of text")
+	return cmd
+}
+
+func (a *app) close() {
+	if a.term != nil {
+		a.term.close()
+	}
+}
+
+// exact wants a number of arguments and says so in the program's own words.
+func exact(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == n {
+			return nil
+		}
+		return usagef("%s takes %s; see rhizome %s --help", cmd.Name(), what, cmd.Name())
+	}
+}
