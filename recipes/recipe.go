@@ -8,6 +8,7 @@
 package recipes
 
 import (
+	"io/fs"
 	"net/netip"
 	"time"
 )
@@ -27,6 +28,10 @@ type Recipe struct {
 	// of the shipped ones; Dir is the folder its relative paths start at.
 	File string
 	Dir  string
+	// FS is the folder that the recipe's relative paths start at: Dir on the
+	// disk, which nothing can be read out of, or the folder of the shipped
+	// recipes.
+	FS fs.FS
 
 	Version int
 	Name    string
@@ -46,6 +51,7 @@ type Recipe struct {
 	Nodes    []Node
 
 	Pos Pos
+	places
 }
 
 // Source says where the base root comes from. Exactly one field is set.
@@ -55,6 +61,7 @@ type Source struct {
 	OCI    *OCI
 	Debian *Debian
 	Pos    Pos
+	places
 }
 
 // Src is a FreeBSD source tree: a directory, or a git repository at a commit.
@@ -65,6 +72,7 @@ type Src struct {
 	// Toolchain is the folder of clang, for a host that is not FreeBSD.
 	Toolchain string
 	Pos       Pos
+	places
 }
 
 // Dists is a folder or URL of FreeBSD release sets with their MANIFEST.
@@ -75,12 +83,14 @@ type Dists struct {
 	// of trust for the sets it lists.
 	Manifest string
 	Pos      Pos
+	places
 }
 
 // OCI is a base image in a registry or the store, by digest.
 type OCI struct {
 	Ref string
 	Pos Pos
+	places
 }
 
 // Debian is a root made by mmdebstrap.
@@ -94,6 +104,7 @@ type Debian struct {
 	Mirror  string
 	Keyring string
 	Pos     Pos
+	places
 }
 
 // Stage is one element of the recipe's "stages" list. Exactly one of the
@@ -112,6 +123,7 @@ type Stage struct {
 	Files        *Files
 	Script       *Script
 	Media        *Media
+	places
 }
 
 // World is buildworld and installworld.
@@ -138,6 +150,7 @@ type Kernel struct {
 	// named) and modules that its initramfs carries besides the shipped list.
 	Packages []string
 	Modules  []string
+	places
 }
 
 // Packages are added to the root with the system's own package manager.
@@ -145,6 +158,7 @@ type Packages struct {
 	Names []string
 	// Repository is the package repository's URL or folder, for pkg.
 	Repository string
+	places
 }
 
 // Files copies a folder of the recipe over the root.
@@ -157,6 +171,7 @@ type Files struct {
 	// Modes maps a path glob to octal permission bits.
 	Modes map[string]string
 	Pos   Pos
+	places
 }
 
 // Script is a command that runs over the tree in a sandbox without network.
@@ -165,6 +180,7 @@ type Script struct {
 	// Inputs are files or folders of the recipe the command may read; they
 	// are part of the stage's key.
 	Inputs []string
+	places
 }
 
 // Media adds boot programs to the root under /boot/rhizome: iPXE for BIOS and
@@ -182,6 +198,7 @@ type Precache struct {
 	// Limit caps the bundle in bytes; 0 means no cap.
 	Limit int64
 	Pos   Pos
+	places
 }
 
 // Network is the inner network that serve answers on.
@@ -196,6 +213,7 @@ type Network struct {
 	// Lease is how long an address is given for; 0 means the default.
 	Lease time.Duration
 	Pos   Pos
+	places
 }
 
 // Node is one diskless machine.
@@ -225,6 +243,7 @@ type Node struct {
 	Pos     Pos
 	// MACPos and AddressPos are where the recipe names them.
 	MACPos, AddressPos Pos
+	places
 }
 
 // Line is one line of text with the place it was written at.
@@ -251,4 +270,5 @@ type Secret struct {
 	UID  uint32
 	GID  uint32
 	Pos  Pos
+	places
 }
