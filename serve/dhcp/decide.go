@@ -3,6 +3,7 @@ package dhcp
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 
 	"rhizome/serve/boot"
 
@@ -40,8 +41,12 @@ type Decision struct {
 func Decide(r *Request, at Arrival, m Machine, known bool, c Config) Decision {
 	q := question{Request: r, at: at, m: m, c: c}
 	switch {
+	case !known && string(r.option(optClass)) == probeClass:
+		return Decision{Reason: "another server of rhizome looks for DHCP servers"}
 	case !known:
 		return q.silent(boot.DHCPUnknown, "no node of the images that are served has this MAC")
+	case !c.server(m).Is4() || !m.Node.Address.Is4():
+		return q.silent(boot.DHCPBad, "the image of cluster "+strconv.Quote(m.Cluster.Name)+" names no IPv4 address for the server or the node")
 	case c.mode() == ModeProxy:
 		return q.proxy()
 	case r.Bootp:
