@@ -99,6 +99,13 @@ func (r *Reply) Grow(n int) []byte {
 	return r.buf[at:]
 }
 
+// AppendFunc lets fn append bytes to the message, and tells how many it did.
+func (r *Reply) AppendFunc(fn func([]byte) []byte) int {
+	before := len(r.buf)
+	r.buf = fn(r.buf)
+	return len(r.buf) - before
+}
+
 // Lend puts b on the wire at this place without copying it. b must not change
 // until the reply is out; its padding is up to the caller (Pad).
 func (r *Reply) Lend(b []byte) {
