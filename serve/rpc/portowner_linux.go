@@ -18,12 +18,13 @@ func PortOwner(network string, port uint16) (Owner, bool) {
 	return portOwner(os.DirFS("/proc"), network, port)
 }
 
-// portOwner finds the port's socket in net/tcp or net/udp, and then the
+// portOwner finds the port's socket in net/tcp or net/udp of the thread's network
+// namespace, and then the
 // descriptor that is that socket.
 func portOwner(proc fs.FS, network string, port uint16) (Owner, bool) {
 	inodes := map[string]bool{}
 	for _, table := range []string{network, network + "6"} {
-		f, err := proc.Open("net/" + table)
+		f, err := proc.Open("thread-self/net/" + table)
 		if err != nil {
 			continue
 		}

@@ -119,6 +119,12 @@ func (r *Reply) Lend(b []byte) {
 // Len is the size in bytes of the message now written, record mark aside.
 func (r *Reply) Len() int { return r.messageSize() }
 
+// Bytes copies the message now written, for those who look at replies without
+// a connection. It is for a Reply that no Server opened.
+func (r *Reply) Bytes() []byte {
+	return slices.Concat(r.appendTo(nil, 0)...)
+}
+
 // Mark is a place in the message that Rewind goes back to and SetUint32
 // writes to.
 type Mark struct{ at, lent int }

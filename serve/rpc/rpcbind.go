@@ -31,10 +31,14 @@ func (r Rpcbind) Ping(ctx context.Context) error {
 	return err
 }
 
-// Register makes the mappings known (PMAPPROC_SET). A mapping that somebody
-// left behind is replaced. It needs root: rpcbind takes registrations from
-// reserved ports of the loopback address only.
+// Register makes the mappings known (PMAPPROC_SET). What somebody left behind
+// is replaced: first all are taken back, for UNSET removes a version over all
+// transports. It needs root: rpcbind takes registrations from reserved ports of
+// the loopback address only.
 func (r Rpcbind) Register(ctx context.Context, ms ...Mapping) error {
+	if err := r.Unregister(ctx, ms...); err != nil {
+		return err
+	}
 	for _, m := range ms {
 		if err := r.set(ctx, m); err != nil {
 			return err
@@ -44,9 +48,6 @@ func (r Rpcbind) Register(ctx context.Context, ms ...Mapping) error {
 }
 
 func (r Rpcbind) set(ctx context.Context, m Mapping) error {
-	if _, err := r.call(ctx, pmapUnset, m); err != nil {
-		return err
-	}
 	ok, err := r.call(ctx, pmapSet, m)
 	if err != nil {
 		return err
