@@ -179,7 +179,7 @@ func ended(err error, seen boot.Event, f bootspec.File) (boot.Kind, string, stri
 	case err == nil:
 		return boot.TFTPDone, "", seen.Detail
 	case errors.As(err, &said) && said.normal(seen.Bytes):
-		return boot.TFTPDone, "", seen.Detail + "; " + err.Error() + " (normal: firmware asks for sizes and goes back in files)"
+		return boot.TFTPDone, "", seen.Detail + "; " + err.Error() + " (normal for firmware that wants to know a size, or goes back in a file)"
 	case errors.Is(err, errSuperseded):
 		return boot.TFTPDone, "", seen.Detail + "; " + err.Error() + " (normal: FreeBSD's loader closes files so)"
 	}

@@ -74,8 +74,8 @@ func TestRealClientsGetFilesOfEverySize(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for p, want := range files {
 				ascii := strings.Contains(name, "netascii")
-				if ascii != (p == "/boot/text") {
-					continue
+				if ascii != (p == "/boot/text") || (len(want) == 0 && argv("", 0, "", "")[0] == "curl") {
+					continue // curl 7.88 fails at an empty file of any server that grants tsize
 				}
 				out := filepath.Join(t.TempDir(), "out")
 				got, said := fetch(t, argv("127.0.0.1", int(s.addr.Port()), p, out), out)

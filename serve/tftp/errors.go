@@ -3,6 +3,7 @@ package tftp
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // How a transfer can end early.
@@ -23,12 +24,13 @@ func (e *clientError) Error() string {
 	return fmt.Sprintf("the client ended the transfer with error %d: %q", e.code, e.message)
 }
 
-// normal says whether a client ends transfers like this in a healthy boot: UEFI
-// asks for a file's size and ends with error 8 (or with "User aborted the
-// transfer"), iPXE likewise, FreeBSD's loader says "No error: read aborted" with
-// code 0 when it goes back in a file.
+// normal says whether clients end transfers like this in a healthy boot: UEFI
+// asks for a file's size and ends with error 8 ("User aborted the transfer"),
+// iPXE with error 0 ("TFTP Aborted"); FreeBSD's loader says "No error: read
+// aborted" when it goes back in a file.
 func (e *clientError) normal(bytes int64) bool {
-	return e.code == codeOption || e.code == codeUndefined || bytes == 0
+	probe := bytes == 0 && (e.code == codeOption || e.code == codeUndefined)
+	return probe || strings.HasPrefix(e.message, "No error")
 }
 
 // fileError is a failure to read the file that is being sent.
