@@ -1,0 +1,46 @@
+package store
+
+import (
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// NotFoundError is something that the store does not have, other than a tag or
+// a blob (those are layout.NotFoundError).
+type NotFoundError struct {
+	// What is a sentence's subject: `the cluster "web"`.
+	What string
+	// Hint is the remedy.
+	Hint string
+}
+
+func (e *NotFoundError) Error() string {
+	s := e.What + " is not in the store"
+	if e.Hint != "" {
+		s += ": " + e.Hint
+	}
+	return s
+}
+
+// ConflictError says that somebody else changed what the caller was about to
+// change.
+type ConflictError struct {
+	What string
+	// Want and Have are the states that the caller knew and that was found.
+	Want, Have string
+}
+
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("%s was changed by somebody else meanwhile (it was %s, now %s): look at it again, then repeat", e.What, e.Want, e.Have)
+}
+
+// InUseError says what still needs an image that was to be removed.
+type InUseError struct {
+	Digest digest.Digest
+	By     string
+}
+
+func (e *InUseError) Error() string {
+	return fmt.Sprintf("the image %s is in use by %s", e.Digest, e.By)
+}

@@ -1,0 +1,109 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"rhizome/registry/durable"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// LeaseInfo is what a lease file says about its holder.
+type LeaseInfo struct {
+	PID     int       `json:"pid"`
+	Purpose string    `json:"purpose"`
+	Since   time.Time `json:"since"`
+	// Needs are images and manifests that must stay while the lease is held.
+	Needs []digest.Digest `json:"needs,omitempty"`
+}
+
+// Lease keeps what a running build, pull or server needs from collection: all
+// that was written or relied on since the lease began, and what it names. It
+// is held through a lock on its file, so it ends with its process.
+type Lease struct {
+	s       *Store
+	path    string
+	info    LeaseInfo
+	release func()
+}
+
+// Lease begins a lease.
+func (s *Store) Lease(ctx context.Context, purpose string, needs ...digest.Digest) (*Lease, error) {
+	path := s.path(dirLeases, rand.Text()+".json")
+	release, err := durable.Lock(ctx, path, durable.Exclusive)
+	if err != nil {
+		return nil, fmt.Errorf("telling other processes about this one: %w", err)
+	}
+	l := &Lease{s: s, path: path, release: release,
+		info: LeaseInfo{PID: os.Getpid(), Purpose: purpose, Since: s.now().UTC()}}
+	if err := l.Need(needs...); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// Need adds images that the holder needs. It is not for use by several
+// goroutines at once.
+func (l *Lease) Need(digests ...digest.Digest) error {
+	l.info.Needs = append(l.info.Needs, digests...)
+	data, err := json.Marshal(l.info)
+	if err != nil {
+		return fmt.Errorf("writing the lease %q: %w", l.path, err)
+	}
+	// In place: a rename would leave the lock on a file without a name. Who
+	// reads it half written keeps everything.
+	if err := os.WriteFile(l.path, data, 0o600); err != nil {
+		return fmt.Errorf("writing the lease %q: %w", l.path, durable.Hint(err))
+	}
+	return nil
+}
+
+// Close ends the lease.
+func (l *Lease) Close() error {
+	err := l.s.fs.Remove(l.path)
+	l.release()
+	if err != nil {
+		return fmt.Errorf("ending the lease %q: %w", l.path, err)
+	}
+	return nil
+}
+
+// liveLeases lists the leases that somebody holds, and removes the others.
+func (s *Store) liveLeases() ([]LeaseInfo, error) {
+	files, err := filepath.Glob(filepath.Join(s.path(dirLeases), "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	var live []LeaseInfo
+	for _, path := range files {
+		release, ok, err := durable.TryLock(path, durable.Exclusive)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			live = append(live, readLease(path))
+			continue
+		}
+		_ = s.fs.Remove(path)
+		release()
+	}
+	return live, nil
+}
+
+// readLease reads a live lease; one that cannot be read began at the zero time,
+// so that everything is kept.
+func readLease(path string) LeaseInfo {
+	var info LeaseInfo
+	data, err := os.ReadFile(path)
+	if err != nil || json.Unmarshal(data, &info) != nil {
+		return LeaseInfo{Purpose: "a process that is just starting"}
+	}
+	return info
+}

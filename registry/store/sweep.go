@@ -1,0 +1,69 @@
+package store
+
+import (
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"rhizome/registry/durable"
+)
+
+// How old leftovers must be before they are swept: nothing writes to one file
+// for so long without touching it.
+const (
+	tempAge    = 24 * time.Hour
+	partialAge = 7 * 24 * time.Hour
+)
+
+// sweep removes what processes that died left in tmp/. It is housekeeping: what
+// it cannot remove, it leaves to the next start.
+func (s *Store) sweep() {
+	root := s.path(dirTemp)
+	_ = filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || path == root {
+			return nil
+		}
+		if e.IsDir() && keepFolder(root, path) {
+			return nil
+		}
+		info, err := e.Info()
+		if err == nil && s.now().Sub(info.ModTime()) > maxAge(root, path) {
+			s.sweepOne(path, e)
+		}
+		if e.IsDir() {
+			return fs.SkipDir
+		}
+		return nil
+	})
+}
+
+// keepFolder says whether a folder is one of the store's own.
+func keepFolder(root, path string) bool {
+	name, _ := filepath.Rel(root, path)
+	return name == "partial" || name == "leases" || name == "locks"
+}
+
+func maxAge(root, path string) time.Duration {
+	if filepath.Dir(path) == filepath.Join(root, "partial") {
+		return partialAge
+	}
+	return tempAge
+}
+
+// sweepOne removes a leftover; a lock or lease only when nobody holds it.
+func (s *Store) sweepOne(path string, e fs.DirEntry) {
+	if e.IsDir() {
+		return // stages keep their work there by key and clear it themselves
+	}
+	if strings.HasSuffix(path, ".lock") || filepath.Base(filepath.Dir(path)) == "leases" {
+		release, ok, err := durable.TryLock(path, durable.Exclusive)
+		if err != nil || !ok {
+			return
+		}
+		defer release()
+	}
+	if err := s.fs.Remove(path); err != nil {
+		s.log.Debug("leaving an old temporary file", "file", path, "error", err)
+	}
+}
