@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"encoding/binary"
-	"net"
 	"slices"
 	"sync"
 )
@@ -17,14 +16,17 @@ type Reply struct {
 	lentBytes int
 	// start and startLent are where the message now written began.
 	start, startLent int
-	iov              net.Buffers
 }
 
 // loan is a foreign slice that goes out after the first at bytes of buf.
 type loan struct {
-	at   int
-	data []byte
+	at     int
+	data   []byte
+	holder Holder
 }
+
+// Holder keeps lent bytes where they are until it is released, once.
+type Holder interface{ Release() }
 
 // replyBuffer is the first size of a reply's buffer in bytes: some sixty
 // metadata replies.
@@ -37,14 +39,13 @@ var replies = sync.Pool{New: func() any { return &Reply{buf: make([]byte, 0, rep
 
 func newReply() *Reply { return replies.Get().(*Reply) }
 
+// release ends the reply's life: what was lent goes back.
 func (r *Reply) release() {
+	r.dropLoans(0)
 	if cap(r.buf) > keepReply {
 		return
 	}
-	clear(r.lent)
-	clear(r.iov)
-	r.buf, r.lent, r.iov = r.buf[:0], r.lent[:0], r.iov[:0]
-	r.lentBytes, r.start, r.startLent = 0, 0, 0
+	r.buf, r.start, r.startLent = r.buf[:0], 0, 0
 	replies.Put(r)
 }
 
@@ -107,12 +108,14 @@ func (r *Reply) AppendFunc(fn func([]byte) []byte) int {
 }
 
 // Lend puts b on the wire at this place without copying it. b must not change
-// until the reply is out; its padding is up to the caller (Pad).
-func (r *Reply) Lend(b []byte) {
-	if len(b) == 0 {
-		return
-	}
-	r.lent = append(r.lent, loan{len(r.buf), b})
+// at all; its padding is up to the caller (Pad).
+func (r *Reply) Lend(b []byte) { r.LendHeld(b, nil) }
+
+// LendHeld puts b on the wire at this place without copying it. b must not
+// change until h is released, which happens once: when the reply is out, or
+// when it is clear that it will never be.
+func (r *Reply) LendHeld(b []byte, h Holder) {
+	r.lent = append(r.lent, loan{len(r.buf), b, h})
 	r.lentBytes += len(b)
 }
 
@@ -144,6 +147,9 @@ func (r *Reply) SetUint32(m Mark, v uint32) { binary.BigEndian.PutUint32(r.buf[m
 func (r *Reply) dropLoans(keep int) {
 	for _, l := range r.lent[keep:] {
 		r.lentBytes -= len(l.data)
+		if l.holder != nil {
+			l.holder.Release()
+		}
 	}
 	clear(r.lent[keep:])
 	r.lent = r.lent[:keep]
@@ -183,7 +189,9 @@ func (r *Reply) appendTo(iov [][]byte, skip int) [][]byte {
 			iov = append(iov, r.buf[skip:l.at])
 			skip = l.at
 		}
-		iov = append(iov, l.data)
+		if len(l.data) > 0 {
+			iov = append(iov, l.data)
+		}
 	}
 	if skip < len(r.buf) {
 		iov = append(iov, r.buf[skip:])

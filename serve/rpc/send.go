@@ -70,11 +70,12 @@ func (s *sender) drain() {
 		s.mu.Unlock()
 		err := s.write(batch, size)
 		s.mu.Lock()
-		clear(batch)
+		releaseAll(batch)
 		s.spare = batch
 		if err != nil {
 			s.err = err
 			s.nc.Close()
+			releaseAll(s.queue)
 		}
 	}
 	s.writing = false
@@ -91,10 +92,14 @@ func (s *sender) write(batch []*Reply, size int) error {
 	s.since.Store(0)
 	s.memory.give(int64(size))
 	s.stats.BytesOut.Add(uint64(size))
-	for _, r := range batch {
+	return err
+}
+
+func releaseAll(rs []*Reply) {
+	for _, r := range rs {
 		r.release()
 	}
-	return err
+	clear(rs)
 }
 
 func (s *sender) writev(batch []*Reply) error {
