@@ -25,7 +25,7 @@ func bootFile(cl Client, m Machine, c Config) (file, why string) {
 		return "", fmt.Sprintf("the boot spec of node %q names no kernel: iPXE would fetch iPXE for ever", m.Node.Name)
 	}
 	if cl.Kind == HTTPBoot {
-		return c.url(m, c.HTTPFiles+program), ""
+		return c.file(m, program), ""
 	}
 	return program, ""
 }

@@ -1,8 +1,11 @@
 package dhcp
 
 import (
+	"cmp"
 	"net"
 	"net/netip"
+	"net/url"
+	"path"
 	"slices"
 	"strconv"
 	"time"
@@ -26,6 +29,7 @@ const (
 const (
 	DefaultLease  = time.Hour
 	DefaultScript = "/boot.ipxe"
+	DefaultFiles  = "/files"
 
 	// minLease keeps a client that asks for seconds from renewing all day.
 	minLease = 2 * time.Minute
@@ -45,6 +49,7 @@ type Config struct {
 	// HTTP server tells nodes by address. Empty: DefaultScript.
 	HTTPScript string
 	// HTTPFiles is put before a boot spec's path to make the URL of a file.
+	// Empty: DefaultFiles.
 	HTTPFiles string
 	// Mode is ModeServer if empty.
 	Mode Mode
@@ -89,19 +94,20 @@ func (c Config) ours(a netip.Addr, m Machine) bool {
 	return a == c.server(m) || slices.Contains(c.Peers, a)
 }
 
-func (c Config) url(m Machine, path string) string {
-	host := c.server(m).String()
+// url is where HTTP serves a path. A file's extension stays last: OVMF goes by
+// it.
+func (c Config) url(m Machine, file string) string {
+	u := url.URL{Scheme: "http", Host: c.server(m).String(), Path: path.Clean("/" + file)}
 	if c.HTTPPort != 0 && c.HTTPPort != 80 {
-		host += ":" + strconv.Itoa(int(c.HTTPPort))
+		u.Host += ":" + strconv.Itoa(int(c.HTTPPort))
 	}
-	return "http://" + host + path
+	return u.String()
 }
 
-func (c Config) script(m Machine) string {
-	if c.HTTPScript == "" {
-		return c.url(m, DefaultScript)
-	}
-	return c.url(m, c.HTTPScript)
+func (c Config) script(m Machine) string { return c.url(m, cmp.Or(c.HTTPScript, DefaultScript)) }
+
+func (c Config) file(m Machine, program string) string {
+	return c.url(m, cmp.Or(c.HTTPFiles, DefaultFiles)+"/"+program)
 }
 
 func (c Config) lease(m Machine, asked time.Duration) time.Duration {

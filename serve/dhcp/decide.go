@@ -74,7 +74,7 @@ func (q question) byType() Decision {
 	case dhcpv4.MessageTypeDecline:
 		return q.decline()
 	case dhcpv4.MessageTypeRelease:
-		return q.silent(boot.DHCPRelease, "")
+		return q.passed(boot.DHCPRelease, "")
 	default:
 		return q.silent(boot.DHCPBad, fmt.Sprintf("message type %d is no request of a client", t))
 	}
@@ -101,7 +101,7 @@ func (q question) request() Decision {
 // elsewhere is a client that took another server's offer.
 func (q question) elsewhere(id netip.Addr) Decision {
 	if q.c.ours(id, q.m) {
-		return q.silent(boot.DHCPRequest, "the node took the offer of server "+id.String())
+		return q.passed(boot.DHCPRequest, "the node took the offer of server "+id.String())
 	}
 	d := q.silent(boot.DHCPForeign, fmt.Sprintf("the node took the offer of another DHCP server, %s: stop that server, or run with --dhcp proxy", id))
 	d.Events[0].Detail = id.String()
@@ -186,9 +186,9 @@ func without(options []Option, codes ...uint8) []Option {
 // decline: the client found its address in use (RFC 2131, section 4.3.3).
 func (q question) decline() Decision {
 	if id := q.addrOption(optServerID); id.IsValid() && id != q.serverID() {
-		return q.silent(boot.DHCPDecline, "it declines an address of server "+id.String())
+		return q.passed(boot.DHCPDecline, "it declines an address of server "+id.String())
 	}
-	d := q.silent(boot.DHCPDecline, "")
+	d := q.passed(boot.DHCPDecline, "")
 	e := q.event(boot.DHCPConflict)
 	e.Error = fmt.Sprintf("the node declined its address %s: another machine uses it; give that machine another one", q.m.Node.Address)
 	if v := q.option(optMessage); len(v) > 0 {

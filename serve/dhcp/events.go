@@ -15,8 +15,14 @@ func (q question) event(k boot.Kind) boot.Event {
 	return e
 }
 
-// silent is no answer. A reason that is the network's fault or a stranger's is
-// an error of the event.
+// passed is no answer where none is due: nothing is wrong.
+func (q question) passed(k boot.Kind, why string) Decision {
+	e := q.event(k)
+	e.Detail = join(e.Detail, why)
+	return Decision{Reason: why, Events: []boot.Event{e}}
+}
+
+// silent is no answer because something is wrong.
 func (q question) silent(k boot.Kind, why string) Decision {
 	e := q.event(k)
 	e.Error = why
@@ -43,8 +49,8 @@ func (q question) answered(r *Reply, why string, kinds ...boot.Kind) Decision {
 }
 
 func join(a, b string) string {
-	if a == "" {
-		return b
+	if a == "" || b == "" {
+		return a + b
 	}
 	return a + "; " + b
 }

@@ -3,10 +3,13 @@ package dhcp_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -14,13 +17,11 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
-
-	"context"
-	"log/slog"
 
 	"rhizome/registry/imagefmt"
 	"rhizome/serve/boot"
@@ -35,6 +36,8 @@ type serverSpec struct {
 	Config     dhcp.Config
 	Machines   []dhcp.Machine
 	ProbeEvery time.Duration
+	// HTTP has files served as well: every GET is an event.
+	HTTP bool
 }
 
 const specEnv = "RZT_DHCP_SERVER"
@@ -43,6 +46,13 @@ const specEnv = "RZT_DHCP_SERVER"
 func TestMain(m *testing.M) {
 	if spec := os.Getenv(specEnv); spec != "" {
 		os.Exit(serveSpec(spec))
+	}
+	if spec := os.Getenv(vandalEnv); spec != "" {
+		if err := sendSpec(spec); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
@@ -67,11 +77,23 @@ func serveSpec(text string) int {
 		Log:    slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Ready:  func() { events <- boot.Event{Kind: boot.ServeReady} },
 	}
+	if spec.HTTP {
+		go serveHTTP(events)
+	}
 	if err := s.Serve(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return 0
+}
+
+// serveHTTP gives every path an iPXE script that ends the boot.
+func serveHTTP(events chan<- boot.Event) {
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		events <- boot.Event{Kind: boot.HTTPGet, File: r.URL.Path}
+		_, _ = io.WriteString(w, "#!ipxe\necho booted\npoweroff\n")
+	})
+	_ = http.ListenAndServe("10.77.0.1:80", h)
 }
 
 // table is a Nodes for tests.
@@ -134,7 +156,7 @@ func newLab(t *testing.T) *lab {
 	needs(t, "ip")
 	l := &lab{t: t, ns: fmt.Sprintf("rzt-dhcp-%d-%d", os.Getpid(), labs.Add(1))}
 	l.netns(l.ns)
-	l.ip(l.ns, "link add br0 type bridge forward_delay 0 mcast_snooping 0")
+	l.ip(l.ns, "link add br0 address 52:54:00:77:00:f0 type bridge forward_delay 0 mcast_snooping 0")
 	l.ip(l.ns, "addr add 10.77.0.1/24 dev br0")
 	l.ip(l.ns, "link set br0 up")
 	if dir := os.Getenv("RZT_CAPTURE"); dir != "" {
@@ -216,7 +238,7 @@ func (l *lab) background(cmd *exec.Cmd) {
 }
 
 func (l *lab) capture(path string) {
-	cmd := l.command(l.ns, "tcpdump", "-i", "br0", "-s0", "-U", "-w", path)
+	cmd := l.command(l.ns, "tcpdump", "-i", "br0", "-s0", "-U", "--immediate-mode", "-w", path)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		l.t.Fatal(err)
@@ -237,10 +259,15 @@ type service struct {
 // lines gathers a process's output for the report of a failure.
 type lines struct {
 	seen chan string
+	mu   sync.Mutex
 	buf  bytes.Buffer
 }
 
+func newLines() *lines { return &lines{seen: make(chan string, 4096)} }
+
 func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, s := range strings.SplitAfter(string(p), "\n") {
 		select {
 		case l.seen <- s:
@@ -248,6 +275,12 @@ func (l *lines) Write(p []byte) (int, error) {
 		}
 	}
 	return l.buf.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
 }
 
 // serve starts a server in the lab and waits until it listens.
@@ -271,7 +304,7 @@ func (l *lab) start(spec serverSpec) *service {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	s := &service{t: l.t, cmd: l.command(l.ns, self), events: make(chan boot.Event, 4096), log: &lines{seen: make(chan string, 1024)}}
+	s := &service{t: l.t, cmd: l.command(l.ns, self), events: make(chan boot.Event, 4096), log: newLines()}
 	s.cmd.Env = append(os.Environ(), specEnv+"="+string(text))
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
@@ -304,14 +337,25 @@ func (s *service) wait(k boot.Kind) boot.Event {
 		select {
 		case e, ok := <-s.events:
 			if !ok {
-				s.t.Fatalf("the server ended before event %s; it saw %v\n%s", k, seen, &s.log.buf)
+				s.t.Fatalf("the server ended before event %s; it saw %v\n%s", k, seen, s.log)
 			}
 			if e.Kind == k {
 				return e
 			}
 			seen = append(seen, string(e.Kind)+" "+e.Client)
 		case <-end:
-			s.t.Fatalf("no event %s; there were %v\n%s", k, seen, &s.log.buf)
+			s.t.Fatalf("no event %s; there were %v\n%s", k, seen, s.log)
+		}
+	}
+}
+
+// drain forgets the events of before.
+func (s *service) drain() {
+	for {
+		select {
+		case <-s.events:
+		default:
+			return
 		}
 	}
 }
@@ -327,7 +371,7 @@ func (s *service) waitLog(words string) {
 				return
 			}
 		case <-end:
-			s.t.Fatalf("the log does not say %q", words)
+			s.t.Fatalf("the log does not say %q but:\n%s", words, s.log)
 		}
 	}
 }

@@ -19,13 +19,13 @@ func (q question) proxy() Decision {
 	switch t := q.MessageType(); {
 	case !q.Client.boots():
 		// FreeBSD's loader would take a proxy's offer for its lease.
-		return q.silent(q.seen(), "proxy mode answers firmware and iPXE alone")
+		return q.passed(q.seen(), "proxy mode answers firmware and iPXE alone")
 	case q.at.Port == pxePort && (t == dhcpv4.MessageTypeRequest || t == dhcpv4.MessageTypeInform):
 		return q.proxyReply(dhcpv4.MessageTypeAck, boot.DHCPRequest, boot.DHCPAck)
 	case q.at.Port != pxePort && t == dhcpv4.MessageTypeDiscover:
 		return q.proxyReply(dhcpv4.MessageTypeOffer, boot.DHCPDiscover, boot.DHCPOffer)
 	}
-	return q.silent(q.seen(), "the DHCP server answers this, not its proxy")
+	return q.passed(q.seen(), "the DHCP server answers this, not its proxy")
 }
 
 // seen is the event of a message that is left to others.

@@ -57,6 +57,15 @@ func Parse(p []byte) (*Request, error) {
 	return newRequest(m), nil
 }
 
+// sender reads the MAC of a message without reading the rest.
+func sender(p []byte) (net.HardwareAddr, bool) {
+	const hlen, chaddr = 2, 28
+	if len(p) < headerLen || p[hlen] != 6 {
+		return nil, false
+	}
+	return net.HardwareAddr(p[chaddr : chaddr+6]), true
+}
+
 func newRequest(m *dhcpv4.DHCPv4) *Request {
 	r := &Request{DHCPv4: m, Bootp: len(m.Options.Get(dhcpv4.OptionDHCPMessageType)) == 0}
 	r.asked, r.hasAsked = m.ParameterRequestList(), m.Options.Has(dhcpv4.OptionParameterRequestList)

@@ -158,6 +158,9 @@ func (n *session) goesOn(ctx context.Context, err error) bool {
 
 // handle answers one message, with buf for the reply; it returns the buffer.
 func (n *session) handle(p []byte, at Arrival, c datagrams, buf []byte) []byte {
+	if n.ignored(p) {
+		return buf
+	}
 	r, err := Parse(p)
 	if err != nil {
 		if n.bad.allow(at.From.Addr().String()) {
@@ -181,14 +184,27 @@ func (n *session) handle(p []byte, at Arrival, c datagrams, buf []byte) []byte {
 	return buf
 }
 
+// ignored passes over, at little cost, a machine that nobody knows and that was
+// told of already: it will ask for ever, and a flood has many.
+func (n *session) ignored(p []byte) bool {
+	mac, ok := sender(p)
+	if !ok {
+		return false
+	}
+	if _, known := n.Nodes.ByMAC(mac); known {
+		return false
+	}
+	return !n.unknown.allow(string(mac))
+}
+
 // mayTell keeps one machine's events within what a log and a disk can bear.
 func (n *session) mayTell(r *Request, d Decision, known bool) bool {
 	if len(d.Events) == 0 {
 		return false
 	}
 	switch mac := string(r.ClientHWAddr); {
-	case !known:
-		return n.unknown.allow(mac)
+	case !known: // ignored has counted it
+		return true
 	case d.Events[0].Kind == boot.DHCPForeign:
 		return n.foreign.allow(mac + d.Events[0].Detail)
 	default:

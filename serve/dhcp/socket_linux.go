@@ -12,6 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// receiveBuffer is in bytes.
+const receiveBuffer = 4 << 20
+
 // listenUDP opens a socket that hears one interface alone (socket(7),
 // SO_BINDTODEVICE). It sets neither SO_REUSEADDR nor SO_REUSEPORT: two servers
 // on one port would each get a part of the requests and nobody would know why.
@@ -34,6 +37,11 @@ func listenUDP(ctx context.Context, ifi *net.Interface, port uint16) (datagrams,
 func bindToDevice(fd int, name string) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BROADCAST, 1); err != nil {
 		return os.NewSyscallError("setsockopt SO_BROADCAST", err)
+	}
+	// A rack that is switched on sends hundreds of requests at one moment. The
+	// forced size needs CAP_NET_ADMIN; without it the system's limit holds.
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
 	}
 	return os.NewSyscallError("setsockopt SO_BINDTODEVICE", unix.BindToDevice(fd, name))
 }

@@ -63,8 +63,10 @@ func differences(was, is state, c Config) []string {
 		return nil
 	case !was.exists():
 		return []string{"the interface is back: listening anew"}
-	case !was.sameLink(is):
+	case was.index != is.index:
 		return []string{"the interface was made anew: listening anew"}
+	case !was.sameLink(is):
+		return []string{"the interface has another MAC now, " + is.mac.String() + ": listening anew"}
 	}
 	return append(upOrDown(was, is), addressChange(was, is, c.ServerAddr)...)
 }
