@@ -81,7 +81,7 @@ func (c Content) Select(paths []string) (map[string]string, error) {
 }
 
 // unread are top-level entries that no build target reads.
-var unread = []string{"CONTRIBUTING.md", "CODEOWNERS", "LOCKS", "MAINTAINERS", "README", "README.md", "RELNOTES", "UPDATING", "release"}
+var unread = []string{"CONTRIBUTING.md", "CODEOWNERS", "LOCKS", "MAINTAINERS", "README", "README.md", "RELNOTES", "UPDATING", "release", "targets"}
 
 // WorldReads are the paths that buildworld and installworld read: everything
 // but documents, hidden files and the release scripts.

@@ -3,7 +3,6 @@ package freebsd
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -168,9 +167,4 @@ func (r Runner) progress(line string) {
 	if r.Progress != nil && (strings.HasPrefix(line, ">>> ") || strings.HasPrefix(line, "===> ")) {
 		r.Progress(line)
 	}
-}
-
-// isStopped says that an error comes from a cancelled context.
-func isStopped(err error) bool {
-	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
