@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"rhizome/registry/imagefmt"
 )
@@ -194,4 +195,17 @@ func FuzzNoNameLeavesTheBootSpec(f *testing.F) {
 			t.Fatalf("%q: %+v is no decision", name, d)
 		}
 	})
+}
+
+func TestStrangersMakeFewEvents(t *testing.T) {
+	var v Valve
+	through := 0
+	for i := range 1000 {
+		if v.Open(time.Unix(int64(i/500), 0)) {
+			through++
+		}
+	}
+	if through != 2*StrangersPerSecond {
+		t.Errorf("%d events went through", through)
+	}
 }

@@ -97,7 +97,7 @@ func asText(f bootspec.File) (bootspec.File, *refusal) {
 // of it, and an event, but not as many as it likes.
 func (l *listener) stranger(from netip.AddrPort, r Request) {
 	l.Counters.Refused.Add(1)
-	if !l.quiet.open(time.Now()) {
+	if !l.quiet.Open(time.Now()) {
 		return
 	}
 	l.tell(from, codeAccess, "no node of this cluster has your address")

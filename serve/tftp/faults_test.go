@@ -235,7 +235,7 @@ func TestStrangersGetNothingAndCannotFloodTheLog(t *testing.T) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.events) > 3*strangersPerSecond {
+	if len(s.events) > 3*bootspec.StrangersPerSecond {
 		t.Errorf("%d events", len(s.events))
 	}
 }

@@ -72,7 +72,7 @@ type listener struct {
 	local  netip.Addr
 	bounds bounds
 	table  *table
-	quiet  valve
+	quiet  bootspec.Valve
 	wg     sync.WaitGroup
 }
 

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // table holds the running transfers by the client's port. A client's port means
@@ -71,24 +70,4 @@ func (t *table) remove(from netip.AddrPort) {
 	if t.clients[from.Addr()]--; t.clients[from.Addr()] <= 0 {
 		delete(t.clients, from.Addr())
 	}
-}
-
-// valve lets a few events a second through, for what strangers can cause at
-// will.
-type valve struct {
-	mu     sync.Mutex
-	second int64
-	count  int
-}
-
-const strangersPerSecond = 10
-
-func (v *valve) open(now time.Time) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if now.Unix() != v.second {
-		v.second, v.count = now.Unix(), 0
-	}
-	v.count++
-	return v.count <= strangersPerSecond
 }
