@@ -304,3 +304,39 @@ func (x *Index) FrameFor(offset int64) int {
 	}
 	return lo
 }
+
+// Path finds a path that leads to an inode, without a slash before it; the
+// root's is ".". It looks through the whole index: it is for messages.
+func (x *Index) Path(i Inode) string {
+	dir, name := x.nameOf(i)
+	if i == Root || dir == 0 {
+		return "."
+	}
+	if dir == Root {
+		return name
+	}
+	return x.Path(dir) + "/" + name
+}
+
+// nameOf finds the first directory that holds an inode, and the name.
+func (x *Index) nameOf(i Inode) (dir Inode, name string) {
+	for d := Root; uint32(d) <= x.nInodes; d++ {
+		first, n := x.Children(d)
+		for at := first; at < first+n; at++ {
+			if e := x.Dirent(at); e.Inode == i {
+				return d, e.Name
+			}
+		}
+	}
+	return 0, ""
+}
+
+// DirOf finds a directory that holds an inode. It looks through the whole
+// index for what is not a directory itself.
+func (x *Index) DirOf(i Inode) (Inode, bool) {
+	if p := x.Parent(i); p != 0 {
+		return p, true
+	}
+	dir, _ := x.nameOf(i)
+	return dir, dir != 0
+}

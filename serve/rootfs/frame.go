@@ -1,0 +1,68 @@
+package rootfs
+
+import "sync/atomic"
+
+// Frame is a decoded frame in the cache. Whoever holds one keeps it from
+// being evicted, and must Release it once.
+type Frame struct {
+	layer *Layer
+	n     int
+	// holds counts the holders; it is negative once the frame is evicted.
+	holds atomic.Int64
+	data  []byte
+	// arena and slot say where data lies; arena is nil for the heap.
+	arena *arena
+	slot  int
+}
+
+const evicted = -1 << 40
+
+// hold keeps the frame from being evicted; false means that it is too late.
+func (f *Frame) hold() bool {
+	for {
+		n := f.holds.Load()
+		if n < 0 {
+			return false
+		}
+		if f.holds.CompareAndSwap(n, n+1) {
+			f.arena.touch()
+			return true
+		}
+	}
+}
+
+// Release ends a hold. The frame's bytes must not be looked at afterwards.
+// Releasing a nil Frame does nothing.
+func (f *Frame) Release() {
+	if f != nil {
+		f.holds.Add(-1)
+	}
+}
+
+// evict makes the frame unusable, unless somebody holds it. The caller has
+// the cache's lock.
+func (f *Frame) evict() bool {
+	if !f.holds.CompareAndSwap(0, evicted) {
+		return false
+	}
+	f.layer.frames[f.n].CompareAndSwap(f, nil)
+	return true
+}
+
+// usedBit is the CLOCK algorithm's bit: used since the hand last passed.
+type usedBit struct{ atomic.Bool }
+
+func (a *arena) touch() {
+	// Reading first keeps the cache line shared between processors.
+	if a != nil && !a.used.Load() {
+		a.used.Store(true)
+	}
+}
+
+// Loan is a piece of a cached frame, not copied. Data is good until Frame is
+// released, once for every loan. Frame is nil where the bytes lie elsewhere
+// for good; Release knows.
+type Loan struct {
+	Data  []byte
+	Frame *Frame
+}
