@@ -57,10 +57,14 @@ func Build(ctx context.Context, env debian.Env, s Spec) (Kernel, error) {
 	if err := checkNames(s.Modules); err != nil {
 		return Kernel{}, err
 	}
+	hook, err := writeScript(env.Work, s.Modules)
+	if err != nil {
+		return Kernel{}, err
+	}
 	// INITRD=No keeps the kernel's own hooks from making an initramfs, since
 	// ours is made last and once (/etc/kernel/postinst.d/initramfs-tools).
 	root, err := debian.Install(ctx, env, debian.Spec{Request: s.Request, Set: s.Set, Epoch: s.Epoch},
-		[]string{script(s.Modules)}, []string{"INITRD=No"})
+		[]string{hook}, []string{"INITRD=No"})
 	if err != nil {
 		return Kernel{}, err
 	}
