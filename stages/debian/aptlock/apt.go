@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"rhizome/stages/debian/tool"
 )
@@ -32,6 +33,37 @@ type Apt struct {
 	Keyring string
 	// Line takes each line of the programs' output; nil is silence.
 	Line func(string)
+	// Seen remembers which indexes are fresh, so that the steps of one run ask
+	// for each but once; nil asks each time.
+	Seen *Seen
+}
+
+// Seen is a set of private roots whose indexes were looked at in this run. It
+// is safe for several goroutines.
+type Seen struct {
+	mu    sync.Mutex
+	roots map[string]bool
+}
+
+func (s *Seen) has(dir string) bool {
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.roots[dir]
+}
+
+func (s *Seen) add(dir string) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.roots == nil {
+		s.roots = map[string]bool{}
+	}
+	s.roots[dir] = true
 }
 
 func (a *Apt) keyring() string {

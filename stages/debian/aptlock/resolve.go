@@ -33,7 +33,7 @@ func (a *Apt) Resolve(ctx context.Context, r Request) (recipes.PackageSet, error
 		return recipes.PackageSet{}, err
 	}
 	defer unlock()
-	if err := ro.run(ctx, fmt.Sprintf("reading the index of %q", r.Suite), nil, "apt-get", "update", "--error-on=any"); err != nil {
+	if err := ro.update(ctx, r); err != nil {
 		return recipes.PackageSet{}, err
 	}
 	kept, err := ro.answerFile(r)
@@ -48,6 +48,18 @@ func (a *Apt) Resolve(ctx context.Context, r Request) (recipes.PackageSet, error
 		return set, err
 	}
 	return set, writeAnswer(kept, set)
+}
+
+// update fetches the indexes that the archive has newer ones of.
+func (ro *root) update(ctx context.Context, r Request) error {
+	if ro.apt.Seen.has(ro.dir) {
+		return nil
+	}
+	err := ro.run(ctx, fmt.Sprintf("reading the index of %q", r.Suite), nil, "apt-get", "update", "--error-on=any")
+	if err == nil {
+		ro.apt.Seen.add(ro.dir)
+	}
+	return err
 }
 
 // lock keeps other processes off the private root.
