@@ -1,6 +1,9 @@
 package nfs
 
 import (
+	"errors"
+	"io/fs"
+
 	"rhizome/serve/rootfs"
 	"rhizome/serve/rpc"
 )
@@ -95,11 +98,16 @@ func maxList(t rpc.Transport) int {
 	return maxDirTCP
 }
 
+// status is why nothing is listed. What a view finds invalid about a directory
+// is the cookie.
 func (l *lister) status() status {
-	if l.err != nil {
-		return toStatus(l.err)
+	switch {
+	case l.err == nil:
+		return errTooSmall
+	case errors.Is(l.err, fs.ErrInvalid):
+		return errBadCookie
 	}
-	return errTooSmall
+	return toStatus(l.err)
 }
 
 // entries writes what comes after cookie.
