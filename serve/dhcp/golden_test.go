@@ -104,7 +104,7 @@ func dumpDecision(t *testing.T, b *strings.Builder, d dhcp.Decision) {
 	if err != nil {
 		t.Fatalf("the codec does not read our reply: %v", err)
 	}
-	fmt.Fprintf(b, "\n%s", m.Summary())
+	fmt.Fprintf(b, "\n%s", strings.ReplaceAll(m.Summary(), "\x00", `\0`))
 }
 
 // A BIOS ROM that is no iPXE cannot be run by the emulators at hand: its

@@ -58,7 +58,7 @@ func (l *list) add(code uint8, data []byte) {
 }
 
 func (l *list) keep(code uint8, data []byte) {
-	*l = append(*l, Option{Code: code, Data: data, keep: true})
+	*l = append(*l, Option{Code: code, Data: data, weight: needed})
 }
 
 // echo copies what a client or a relay must find again in its answer: option 61
@@ -66,7 +66,7 @@ func (l *list) keep(code uint8, data []byte) {
 func (l *list) echo(r *Request) {
 	for _, code := range []uint8{optClientID, optGUID, optRelayInfo} {
 		if v := r.option(code); len(v) > 0 {
-			l.keep(code, v)
+			*l = append(*l, Option{Code: code, Data: v, weight: echoed})
 		}
 	}
 }

@@ -12,9 +12,18 @@ import (
 type Option struct {
 	Code uint8
 	Data []byte
-	// keep is set for what may not be left out of a reply that grows too long.
-	keep bool
+
+	weight weight
 }
+
+// weight is what becomes of an option in a reply that grows too long.
+type weight uint8
+
+const (
+	useful weight = iota // left out first
+	echoed               // left out next
+	needed               // never left out
+)
 
 // Reply is a message to a client, and where it goes.
 type Reply struct {
@@ -47,20 +56,25 @@ type Destination struct {
 const broadcastFlag = 0x8000
 
 // fit drops options from the end until the message is within the limit. Their
-// order is that of their use, so the least needed go first.
+// order is that of their use, so the least needed go first; what is echoed goes
+// only where a client or relay sent more of it than it takes back.
 func (r *Reply) fit() {
+	for _, w := range []weight{useful, echoed} {
+		r.drop(w)
+	}
+}
+
+func (r *Reply) drop(w weight) {
 	size := headerLen + cookieLen + 1
 	for _, o := range r.Options {
 		size += o.size()
 	}
 	for i := len(r.Options) - 1; i >= 0 && size > r.Limit; i-- {
-		o := r.Options[i]
-		if o.keep {
-			continue
+		if o := r.Options[i]; o.weight == w {
+			size -= o.size()
+			r.Dropped = append(r.Dropped, o.Code)
+			r.Options = append(r.Options[:i], r.Options[i+1:]...)
 		}
-		size -= o.size()
-		r.Dropped = append(r.Dropped, o.Code)
-		r.Options = append(r.Options[:i], r.Options[i+1:]...)
 	}
 }
 
