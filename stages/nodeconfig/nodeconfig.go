@@ -163,10 +163,10 @@ func tmpfsOf(usual []memory, n *recipes.Node) []memory {
 
 // fstab is fstab(5): the tmpfs, then the recipe's own lines. The root is not in
 // it: the kernel has mounted it, and a line for it would have it mounted again.
-func fstab(w *writer, mounts []memory, n *recipes.Node) {
+func fstab(w *writer, usual []memory, n *recipes.Node) {
 	var b strings.Builder
 	b.WriteString("# Made by rhizome from the recipe; change it there.\n")
-	for _, m := range mounts {
+	for _, m := range tmpfsOf(usual, n) {
 		options := fmt.Sprintf("rw,nosuid,mode=%04o", m.mode)
 		if m.size != "" {
 			options += ",size=" + m.size
