@@ -1,0 +1,250 @@
+package store_test
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"rhizome/registry/registrytest"
+	"rhizome/registry/store"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// old makes the whole store older than every grace period and collects.
+func collect(t *testing.T, s *store.Store, o store.GCOptions) store.GCReport {
+	t.Helper()
+	age(t, s, 3*time.Hour)
+	report, err := s.GC(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+func whole(s *store.Store, d ocispec.Descriptor) bool {
+	return s.Images().Complete(context.Background(), d) == nil
+}
+
+func TestGarbageIsWhatNothingNeeds(t *testing.T) {
+	ctx := context.Background()
+	for _, c := range []struct {
+		name string
+		need func(t *testing.T, s *store.Store, image ocispec.Descriptor)
+		kept bool
+	}{
+		{"nothing", func(*testing.T, *store.Store, ocispec.Descriptor) {}, false},
+		{"a tag", func(t *testing.T, s *store.Store, d ocispec.Descriptor) { tag(t, s, d, "web:1") }, true},
+		{"a tag that was dropped", func(t *testing.T, s *store.Store, d ocispec.Descriptor) {
+			tag(t, s, d, "web:1")
+			if err := s.Untag(ctx, "web:1"); err != nil {
+				t.Fatal(err)
+			}
+		}, false},
+		{"a pin", func(t *testing.T, s *store.Store, d ocispec.Descriptor) { pin(t, s, d) }, true},
+		{"a pin that a rollback would find", func(t *testing.T, s *store.Store, d ocispec.Descriptor) {
+			pin(t, s, d)
+			pin(t, s, registrytest.Cluster(t, s.Images(), 50))
+		}, true},
+		{"a process that names it", func(t *testing.T, s *store.Store, d ocispec.Descriptor) {
+			lease, err := s.Lease(ctx, "serve", d.Digest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { lease.Close() })
+		}, true},
+		{"a process that ended", func(t *testing.T, s *store.Store, d ocispec.Descriptor) {
+			lease, err := s.Lease(ctx, "serve", d.Digest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := lease.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}, false},
+		{"a name that another program wrote into the index", func(t *testing.T, s *store.Store, d ocispec.Descriptor) {
+			if err := s.Images().Tag(ctx, d, "anything"); err != nil {
+				t.Fatal(err)
+			}
+		}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := open(t, t.TempDir(), store.Options{})
+			image := registrytest.Cluster(t, s.Images(), 1)
+			c.need(t, s, image)
+			dry := collect(t, s, store.GCOptions{DryRun: true})
+			if !whole(s, image) {
+				t.Fatal("a dry run removed it")
+			}
+			wet := collect(t, s, store.GCOptions{})
+			if whole(s, image) != c.kept {
+				t.Errorf("kept: %v", whole(s, image))
+			}
+			if !slices.Equal(dry.Blobs, wet.Blobs) || dry.Bytes != wet.Bytes {
+				t.Errorf("the dry run said %d blobs, %d went", len(dry.Blobs), len(wet.Blobs))
+			}
+		})
+	}
+}
+
+func pin(t *testing.T, s *store.Store, d ocispec.Descriptor) {
+	t.Helper()
+	if _, _, err := s.Pin(context.Background(), store.PinRequest{Cluster: "web", Image: d}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestANodeKeepsTheManifestThatItHasMounted(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir(), store.Options{})
+	image := registrytest.Cluster(t, s.Images(), 1)
+	nodes, err := s.Nodes(ctx, image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetMounted("web", "n1", nodes[0].Descriptor.Digest); err != nil {
+		t.Fatal(err)
+	}
+	collect(t, s, store.GCOptions{})
+	if !whole(s, nodes[0].Descriptor) || whole(s, nodes[1].Descriptor) {
+		t.Errorf("n1 whole: %v, n2 whole: %v", whole(s, nodes[0].Descriptor), whole(s, nodes[1].Descriptor))
+	}
+	if err := s.ClearMounted("web", "n1"); err != nil {
+		t.Fatal(err)
+	}
+	collect(t, s, store.GCOptions{})
+	if whole(s, nodes[0].Descriptor) {
+		t.Error("it stays although the node is off")
+	}
+}
+
+func TestTheYoungAreSparedAndTheGracePeriodSaysHowYoung(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir(), store.Options{})
+	image := registrytest.Cluster(t, s.Images(), 1)
+	report, err := s.GC(ctx, store.GCOptions{})
+	if err != nil || !whole(s, image) || report.Young == 0 {
+		t.Errorf("a young image: %+v, %v", report, err)
+	}
+	report, err = s.GC(ctx, store.GCOptions{Grace: -1})
+	if err != nil || whole(s, image) || report.Bytes == 0 {
+		t.Errorf("without grace: %+v, %v", report, err)
+	}
+}
+
+// What a build wrote long ago must stay while it runs, whatever the grace.
+func TestARunningBuildKeepsWhatItWrote(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir(), store.Options{})
+	lease, err := s.Lease(ctx, "build")
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := registrytest.Cluster(t, s.Images(), 1)
+	report, err := s.GC(ctx, store.GCOptions{Grace: -1})
+	if err != nil || !whole(s, image) || len(report.Leases) != 1 || report.Leases[0].PID != os.Getpid() {
+		t.Errorf("while it runs: %+v, %v", report, err)
+	}
+	if err := lease.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.GC(ctx, store.GCOptions{Grace: -1}); err != nil || whole(s, image) {
+		t.Errorf("after it ended: whole %v, %v", whole(s, image), err)
+	}
+}
+
+func TestLayersOfCachedStepsStayAsLongAsTheSteps(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir(), store.Options{})
+	layer := registrytest.OurLayer(t, s.Images(), registrytest.Tar(1, 1, 1000))
+	key := digest.FromString("key")
+	if err := s.CachePut(ctx, key, "web", "base", []byte(`{}`), []ocispec.Descriptor{layer.Descriptor}); err != nil {
+		t.Fatal(err)
+	}
+	collect(t, s, store.GCOptions{})
+	if _, ok, err := s.CacheGet(ctx, key); !ok || err != nil {
+		t.Errorf("after a collection: %v, %v", ok, err)
+	}
+	report := collect(t, s, store.GCOptions{CacheAge: time.Hour})
+	if _, ok, _ := s.CacheGet(ctx, key); ok || report.Steps != 1 || len(report.Blobs) != 1 {
+		t.Errorf("it is still cached: %v, %+v", ok, report)
+	}
+}
+
+func TestTheRetentionRuleKeepsTheLastTagsAndAllThatIsPinned(t *testing.T) {
+	c := &clock{time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+	s := open(t, t.TempDir(), store.Options{Now: c.now})
+	var images []ocispec.Descriptor
+	for i, name := range []string{"web:1", "web:2", "web:3", "web:4", "db:1"} {
+		d := registrytest.Cluster(t, s.Images(), uint64(i+1))
+		images = append(images, d)
+		tag(t, s, d, name)
+	}
+	pin(t, s, images[0])
+	c.t = time.Now().Add(3 * time.Hour)
+	dry, err := s.GC(context.Background(), store.GCOptions{Keep: 2, DryRun: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := s.GC(context.Background(), store.GCOptions{Keep: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"web:2"}; !slices.Equal(report.Untagged, want) || !slices.Equal(dry.Untagged, want) || !slices.Equal(dry.Blobs, report.Blobs) {
+		t.Errorf("untagged %q (dry %q), want %q", report.Untagged, dry.Untagged, want)
+	}
+	for i, want := range []bool{true, false, true, true, true} {
+		if whole(s, images[i]) != want {
+			t.Errorf("image %d whole: %v", i, !want)
+		}
+	}
+	if h, err := s.History(context.Background(), "web:2"); err != nil || h[0].To != "" || !strings.Contains(h[0].Why, "retention") {
+		t.Errorf("the history does not say why: %+v, %v", h, err)
+	}
+}
+
+func TestACopyGoesWithItsLayer(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir(), store.Options{})
+	layer := registrytest.GzipLayer(t, s.Images(), registrytest.Tar(1, 1, 1000))
+	image := registrytest.Manifest(t, s.Images(), "n1", layer)
+	tag(t, s, image, "web:1")
+	if err := s.DeriveAll(ctx, image); err != nil {
+		t.Fatal(err)
+	}
+	if report := collect(t, s, store.GCOptions{}); len(report.Derived) != 0 {
+		t.Errorf("a copy of a tagged image went: %+v", report)
+	}
+	if err := s.Untag(ctx, "web:1"); err != nil {
+		t.Fatal(err)
+	}
+	if report := collect(t, s, store.GCOptions{}); len(report.Derived) != 1 {
+		t.Errorf("the copy of an image that went stays: %+v", report)
+	}
+	if left, _ := os.ReadDir(s.Dir() + "/derived"); len(left) > 0 {
+		t.Errorf("derived/ has %v", left)
+	}
+}
+
+// What a damaged manifest needs is not known, so nothing may go.
+func TestADamagedManifestStopsTheCollection(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir(), store.Options{})
+	image := registrytest.Cluster(t, s.Images(), 1)
+	tag(t, s, image, "web:1")
+	nodes, _ := s.Nodes(ctx, image)
+	path, _ := s.Images().Path(nodes[0].Descriptor.Digest)
+	flip(t, path)
+	before, _ := s.Images().Blobs()
+	_, err := s.GC(ctx, store.GCOptions{Grace: -1})
+	if err == nil || !strings.Contains(err.Error(), "verify --repair") {
+		t.Errorf("it gives %v", err)
+	}
+	if after, _ := s.Images().Blobs(); len(after) != len(before) {
+		t.Errorf("%d of %d blobs are left", len(after), len(before))
+	}
+}
