@@ -70,7 +70,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitInterrupted
 	case errors.As(err, &coded):
 		return coded.code
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), isInvalidRecipe(err):
 		return exitUsage
 	case isConflict(err):
 		return exitConflict
@@ -82,10 +82,13 @@ func exitCode(ctx context.Context, err error) int {
 	return exitFailed
 }
 
-// hint is the remedy for what the operating system said; everything else
-// carries its own remedy in its sentence.
+// hint is the remedy that the error knows, or that is known for what the
+// operating system said. Most errors carry theirs in their sentence.
 func hint(err error) string {
+	var h hinted
 	switch {
+	case errors.As(err, &h) && h.Hint() != "":
+		return h.Hint()
 	case isDiskFull(err):
 		return "free some space where the store lies, or name another one with --store; the store is as it was"
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:

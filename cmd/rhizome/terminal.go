@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rhizome/pipeline"
+	"rhizome/registry/remote"
 
 	"golang.org/x/term"
 )
@@ -173,4 +174,21 @@ func bytesText(n int64) string {
 		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
 	}
 	return fmt.Sprintf("%d B", n)
+}
+
+// transfer shows how far a push or pull is.
+func (t *terminal) transfer(p remote.Progress) {
+	switch t.style {
+	case "none":
+	case "json":
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		json.NewEncoder(t.err).Encode(p)
+	case "plain":
+		if p.Note != "" {
+			t.note("%-8s %s %s", p.Doing, p.Digest, p.Note)
+		}
+	default:
+		t.changing(fmt.Sprintf("%s %s: %s of %s, %d of %d blobs", p.Doing, p.Ref, bytesText(p.Done), bytesText(p.Total), p.Blobs, p.BlobsTotal))
+	}
 }

@@ -69,7 +69,7 @@ func makeWorld(t *testing.T) (*world, error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return w, fmt.Errorf("go build: %w\n%s", err, out)
 	}
-	recipe, err := filepath.Abs("testdata/e2e.yaml")
+	recipe, err := writeRecipe(dir)
 	if err != nil {
 		return w, err
 	}

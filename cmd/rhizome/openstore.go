@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"path/filepath"
+	"runtime"
+
+	"rhizome/pipeline"
+	"rhizome/registry/ref"
+	"rhizome/registry/store"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// openStore opens the store that the flags or the environment name.
+func (a *app) openStore() (*store.Store, error) {
+	dir := a.storeDir
+	if dir == "" {
+		dir = a.getenv("RHIZOME_STORE")
+	}
+	if dir == "" {
+		dir = store.DefaultDir(a.getenv, os.Getuid(), runtime.GOOS)
+	}
+	return store.Open(dir, store.Options{Who: who(), Log: a.term.logger()})
+}
+
+// who is written into logs of tags and pins.
+func who() string {
+	name, host := "unknown", "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if h, err := os.Hostname(); err == nil {
+		host = h
+	}
+	return name + "@" + host
+}
+
+// cacheDir is where downloads are kept between builds, of all stores.
+func (a *app) cacheDir() (string, error) {
+	dir := a.getenv("XDG_CACHE_HOME")
+	if dir == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("finding a folder for downloads: %w; set XDG_CACHE_HOME", err)
+		}
+		dir = filepath.Join(home, ".cache")
+	}
+	dir = filepath.Join(dir, "rhizome")
+	return dir, os.MkdirAll(dir, 0o755)
+}
+
+// builderStore shows the store to the pipeline.
+type builderStore struct{ *store.Store }
+
+func (b builderStore) Cached(ctx context.Context, key digest.Digest) (r pipeline.Result, ok bool, err error) {
+	data, ok, err := b.CacheGet(ctx, key)
+	if err != nil || !ok {
+		return r, false, err
+	}
+	// A record of another shape is one that another version wrote: a miss.
+	if json.Unmarshal(data, &r) != nil {
+		return pipeline.Result{}, false, nil
+	}
+	return r, true, nil
+}
+
+func (b builderStore) Record(ctx context.Context, key digest.Digest, r pipeline.Result) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	var layers []ocispec.Descriptor
+	for _, l := range r.Layers {
+		layers = append(layers, l.Descriptor)
+	}
+	return b.CachePut(ctx, key, r.Recipe, r.Step, data, layers)
+}
+
+func (b builderStore) LastInputs(ctx context.Context, recipe, step string) (pipeline.Inputs, bool) {
+	data, ok := b.CacheLast(ctx, recipe, step)
+	var r pipeline.Result
+	if !ok || json.Unmarshal(data, &r) != nil {
+		return nil, false
+	}
+	return r.Inputs, true
+}
+
+func (b builderStore) Open(ctx context.Context, d ocispec.Descriptor) (pipeline.ReaderAtCloser, error) {
+	blob, err := b.Blob(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		io.ReaderAt
+		io.Closer
+		io.Reader
+	}{blob, blob, io.NewSectionReader(blob, 0, blob.Size())}, nil
+}
+
+// resolve finds an image of the store by what a person typed.
+func resolve(ctx context.Context, s *store.Store, text string) (ocispec.Descriptor, error) {
+	r, err := ref.Parse(text)
+	if err != nil {
+		return ocispec.Descriptor{}, &usageError{err}
+	}
+	if r.Remote() {
+		return ocispec.Descriptor{}, usagef("%q lies in a registry; `rhizome pull %s` brings it into the store first", text, text)
+	}
+	return s.Resolve(ctx, text)
+}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"text/tabwriter"
+
+	"rhizome/pipeline"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+)
+
+// planRow is a step as plan shows it.
+type planRow struct {
+	Step   string        `json:"step"`
+	Hit    bool          `json:"hit"`
+	Why    string        `json:"why"`
+	Key    digest.Digest `json:"key,omitempty"`
+	Source string        `json:"source,omitempty"`
+}
+
+func (a *app) planCommand() *cobra.Command {
+	var nodes string
+	cmd := &cobra.Command{
+		Use:   "plan RECIPE",
+		Short: "Show the stages in order, each hit or miss in the cache, and why",
+		Args:  exact(1, "one recipe"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			b, err := a.builder(args[0], nodes, runtime.NumCPU())
+			if err != nil {
+				return err
+			}
+			p, err := b.plan(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.printPlan(p)
+		},
+	}
+	cmd.Flags().StringVar(&nodes, "node", "", "plan for these nodes alone, as in n[1-4]")
+	return a.jsonFlag(cmd)
+}
+
+func (a *app) printPlan(p *pipeline.Plan) error {
+	rows := []planRow{}
+	for _, s := range p.Steps {
+		row := planRow{Step: s.Info.Name, Hit: s.Hit, Why: s.Why, Key: s.Key}
+		if s.Info.Pos.Line > 0 {
+			row.Source = s.Info.Pos.String()
+		}
+		rows = append(rows, row)
+	}
+	if a.json {
+		return json.NewEncoder(a.out).Encode(rows)
+	}
+	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "STEP\tCACHE\tWHY\tRECIPE")
+	for _, r := range rows {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Step, map[bool]string{true: "hit", false: "miss"}[r.Hit], r.Why, r.Source)
+	}
+	return w.Flush()
+}

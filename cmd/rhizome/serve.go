@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"rhizome/recipes"
+	"rhizome/registry/ref"
+	"rhizome/registry/store"
+	"rhizome/serve"
+	"rhizome/serve/boot"
+	"rhizome/serve/dhcp"
+	httpd "rhizome/serve/http"
+	"rhizome/serve/rootfs"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/cobra"
+)
+
+// serveOptions are serve's flags.
+type serveOptions struct {
+	iface      string
+	dhcp       string
+	frameCache string
+	dryRun     bool
+}
+
+func (a *app) serveCommand() *cobra.Command {
+	var o serveOptions
+	cmd := &cobra.Command{
+		Use:   "serve CLUSTER|REF --interface IF",
+		Short: "Boot the machines of a cluster: DHCP, TFTP, HTTP and NFS",
+		Long: `Boot the machines of a cluster from its pins, or of one image. Only the
+machines that the image names are answered, on this one interface; every step
+of every boot is a line on stdout. It runs until it is interrupted.
+
+A cluster's pins are followed: a node that boots after a switch gets the new
+image, one that runs goes on with the image it began with.`,
+		Args: exact(1, "one cluster or image"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.serve(cmd.Context(), args[0], o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&o.iface, "interface", "i", "", "the network interface to answer on")
+	f.StringVar(&o.dhcp, "dhcp", "server", "server gives addresses, proxy leaves that to another DHCP server, off is silent")
+	f.StringVar(&o.frameCache, "frame-cache", "", "memory for decoded pieces of layers (default: an eighth of the machine's, at least 64M)")
+	f.BoolVar(&o.dryRun, "dry-run", false, "print what would be answered to whom, and end")
+	return a.jsonFlag(cmd)
+}
+
+func (o serveOptions) check() error {
+	switch o.dhcp {
+	case "server", "proxy", "off":
+	default:
+		return usagef("--dhcp is server, proxy or off, not %q", o.dhcp)
+	}
+	if o.iface == "" && !o.dryRun {
+		return usagef("serve needs --interface: the one network interface that the nodes are on")
+	}
+	return nil
+}
+
+func (a *app) serve(ctx context.Context, name string, o serveOptions) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	cacheSize, err := frameCacheSize(o.frameCache)
+	if err != nil {
+		return err
+	}
+	s, err := a.openStore()
+	if err != nil {
+		return err
+	}
+	h := &host{app: a, store: s, fleet: serve.NewFleet(), name: name, cache: rootfs.NewCache(cacheSize)}
+	h.loader = &serve.Loader{Source: storeSource{s}, Cache: h.cache, Overlay: h.secrets(ctx).Overlay}
+	defer h.loader.Close()
+	if h.lease, err = s.Lease(ctx, "serving "+name); err != nil {
+		return err
+	}
+	defer h.lease.Close()
+	if err := h.load(ctx); err != nil {
+		return err
+	}
+	if o.dryRun {
+		return a.printAnswers(h.fleet, o)
+	}
+	return h.run(ctx, o)
+}
+
+// frameCacheSize reads --frame-cache.
+func frameCacheSize(text string) (int64, error) {
+	if text == "" {
+		return max(memoryTotal()/8, 64<<20), nil
+	}
+	n, err := recipes.ParseSize(text)
+	if err != nil {
+		return 0, usagef("--frame-cache: %w", err)
+	}
+	if n < 8<<20 {
+		return 0, usagef("--frame-cache is at least 8M, since one piece of a layer takes 1M")
+	}
+	return n, nil
+}
+
+// printAnswers is the dry run: what each kind of client of each node would get.
+func (a *app) printAnswers(f *serve.Fleet, o serveOptions) error {
+	var machines []dhcp.Machine
+	for _, m := range f.Machines() {
+		machines = append(machines, dhcp.Machine{Cluster: m.Cluster, Node: m.Node, Digest: m.Manifest.String()})
+	}
+	sortMachines(machines)
+	answers := dhcp.Explain(machines, dhcp.Config{Interface: o.iface, Mode: dhcp.Mode(o.dhcp)})
+	if a.json {
+		return encodeJSON(a.out, answers)
+	}
+	return dhcp.WriteAnswers(a.out, answers)
+}
+
+// host is a running serve: what it boots machines from, and where it tells of
+// it.
+type host struct {
+	*app
+	store  *store.Store
+	loader *serve.Loader
+	cache  *rootfs.Cache
+	fleet  *serve.Fleet
+	lease  *store.Lease
+	name   string
+	// cluster is the images' own; generation is that of the pins, 0 where an
+	// image is served by its reference.
+	cluster    string
+	generation int
+}
+
+// load reads the pins of a cluster, or one image, and makes its machines boot.
+func (h *host) load(ctx context.Context) error {
+	pins, err := h.store.Pins(h.name)
+	if err == nil {
+		return h.loadPins(ctx, pins)
+	}
+	var missing *store.NotFoundError
+	if r, bad := ref.Parse(h.name); bad == nil && r.Remote() {
+		return usagef("%q lies in a registry; `rhizome pull %s` brings it into the store first", h.name, h.name)
+	}
+	index, notHere := resolve(ctx, h.store, h.name)
+	if notHere != nil {
+		if errors.As(err, &missing) && isNotFound(notHere) {
+			return fmt.Errorf("%q is neither a cluster nor an image of this store; `rhizome images` lists what is there: %w", h.name, notHere)
+		}
+		return notHere
+	}
+	img, err := h.loader.Image(ctx, index)
+	if err != nil {
+		return err
+	}
+	return h.boot(ctx, img.Machines, index.Digest)
+}
+
+// boot makes these machines the ones that are answered, and keeps what nodes
+// that run already began with.
+func (h *host) boot(ctx context.Context, machines []*serve.Machine, needs ...digest.Digest) error {
+	if err := h.lease.Need(needs...); err != nil {
+		return err
+	}
+	h.cluster = machines[0].Cluster.Name
+	if err := h.keepMounted(ctx); err != nil {
+		return err
+	}
+	return h.fleet.Switch(machines)
+}
+
+// keepMounted loads the manifests that nodes have mounted, so that their
+// handles hold though a newer image is booted now.
+func (h *host) keepMounted(ctx context.Context) error {
+	mounts, err := h.store.Mounts()
+	if err != nil {
+		return err
+	}
+	for _, m := range mounts {
+		if m.Cluster != h.cluster {
+			continue
+		}
+		d, err := h.store.Images().Describe(ctx, m.Manifest)
+		if err == nil {
+			var machine *serve.Machine
+			if machine, err = h.loader.Machine(ctx, d); err == nil {
+				h.fleet.Keep(machine)
+			}
+		}
+		if err != nil {
+			h.term.logger().Warn("a node runs from an image that cannot be opened; its file handles are stale", "node", m.Node, "manifest", m.Manifest, "error", err)
+		}
+	}
+	return nil
+}
+
+func (h *host) run(ctx context.Context, o serveOptions) error {
+	events, err := h.openEvents()
+	if err != nil {
+		return err
+	}
+	defer events.close()
+	sink := boot.Sink(events.take)
+	h.cache.SetHooks(h.damageHooks(sink))
+	go h.follow(ctx, sink)
+	server := &serve.Server{
+		Config:   serve.Config{Interface: o.iface, DHCP: o.dhcp, Events: sink, Log: h.term.logger(), Now: time.Now},
+		Fleet:    h.fleet,
+		OpenBlob: h.openBlob,
+	}
+	return server.Run(ctx)
+}
+
+// openBlob opens a layer's blob for a node that fetches it whole.
+func (h *host) openBlob(ctx context.Context, d string) (httpd.BlobFile, error) {
+	blob, err := h.store.Images().Open(ctx, ocispec.Descriptor{Digest: digest.Digest(d)})
+	if err != nil {
+		return nil, err
+	}
+	return blob, nil
+}

@@ -1,0 +1,124 @@
+package serve
+
+import (
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"path"
+	"time"
+
+	"rhizome/registry/imagefmt"
+	"rhizome/serve/bootspec"
+	"rhizome/serve/dhcp"
+	"rhizome/serve/nfs"
+	"rhizome/serve/rootfs"
+)
+
+// This file lets each protocol see the fleet through the small interface that
+// stands at its own door.
+
+// dhcpNodes is what DHCP asks of the fleet.
+type dhcpNodes struct{ fleet *Fleet }
+
+func (d dhcpNodes) ByMAC(mac net.HardwareAddr) (dhcp.Machine, bool) {
+	m, ok := d.fleet.ByMAC(mac)
+	if !ok {
+		return dhcp.Machine{}, false
+	}
+	return dhcp.Machine{Cluster: m.Cluster, Node: m.Node, Digest: m.Manifest.String()}, true
+}
+
+// bootMachine is what TFTP and HTTP see of the machine behind an address.
+func (f *Fleet) bootMachine(httpBase string) bootspec.ByAddr {
+	return func(a netip.Addr) (bootspec.Machine, bool) {
+		m, ok := f.ByAddr(a)
+		if !ok {
+			return bootspec.Machine{}, false
+		}
+		return bootspec.Machine{
+			Cluster: m.Cluster, Node: m.Node, Digest: m.Manifest.String(),
+			Tree: viewTree{m.View}, Blobs: m.blobs(), HTTP: httpBase,
+		}, true
+	}
+}
+
+// blobs are what the node's own manifest names.
+func (m *Machine) blobs() []bootspec.Blob {
+	var out []bootspec.Blob
+	for i, l := range m.Layers {
+		out = append(out, bootspec.Blob{
+			Digest:  l.Digest.String(),
+			AnyUser: m.Node.Bundle != "" && m.DiffIDs[i].String() == m.Node.Bundle,
+		})
+	}
+	return out
+}
+
+// viewTree opens files of a view for TFTP and HTTP.
+type viewTree struct{ view *rootfs.View }
+
+func (t viewTree) Open(p string) (bootspec.File, error) {
+	r, err := t.view.Open(p)
+	if err != nil {
+		return bootspec.File{}, err
+	}
+	a := r.Attr()
+	file := bootspec.File{ReaderAt: r, Name: path.Clean("/" + p), Size: int64(a.Size), ModTime: time.Unix(a.Sec, int64(a.Nsec))}
+	if sum, err := t.view.BodyDigest(r.File()); err == nil {
+		file.Digest = fmt.Sprintf("sha256:%x", sum)
+	}
+	return file, nil
+}
+
+// nfsExports is what NFS asks of the fleet.
+type nfsExports struct{ fleet *Fleet }
+
+func (n nfsExports) Export(p string, client netip.Addr) (nfs.FS, error) {
+	m, below, err := n.fleet.Root(p, client)
+	if err != nil {
+		return nil, err
+	}
+	if below != "" {
+		return nil, fmt.Errorf("%q: %w: nodes mount the whole of /nodes/%s", p, fs.ErrNotExist, m.Node.Name)
+	}
+	return m.View, nil
+}
+
+func (n nfsExports) ByID(id [16]byte, client netip.Addr) (nfs.FS, error) {
+	v, err := n.fleet.ByID(id, client)
+	if err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+func (n nfsExports) List(client netip.Addr) []nfs.Export {
+	m, ok := n.fleet.ByAddr(client)
+	if !ok {
+		return nil
+	}
+	return []nfs.Export{{Path: exportPath(m.Node.Name), Groups: []string{m.Node.Address.String()}}}
+}
+
+func (n nfsExports) Generation() uint64 { return n.fleet.Generation() }
+
+// Secrets gives the files of one secret of a node: made once, or given by the
+// operator.
+type Secrets func(cluster, node string, s imagefmt.Secret) ([]rootfs.MemoryEntry, error)
+
+// Overlay is the layer of a node's secrets; nil where it has none.
+func (s Secrets) Overlay(c imagefmt.Cluster, n imagefmt.Node) (*rootfs.Layer, error) {
+	var all []rootfs.MemoryEntry
+	for _, want := range n.Secrets {
+		files, err := s(c.Name, n.Name, want)
+		if err != nil {
+			return nil, fmt.Errorf("the secret %q at %q: %w", want.Kind, want.Path, err)
+		}
+		all = append(all, files...)
+	}
+	if len(all) == 0 {
+		return nil, nil
+	}
+	return rootfs.MemoryLayer(all...)
+}

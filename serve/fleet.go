@@ -1,0 +1,135 @@
+package serve
+
+import (
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"path"
+	"strings"
+	"sync"
+
+	"rhizome/serve/rootfs"
+)
+
+// Fleet is the set of machines that serve answers, and what each boots next.
+// Replacing it is one atomic switch; roots that were handed out before stay
+// readable through their handles.
+type Fleet struct {
+	mu     sync.RWMutex
+	byMAC  map[string]*Machine
+	byAddr map[netip.Addr]*Machine
+	byName map[string]*Machine
+	// generation changes with every switch, so that what was looked up before
+	// can be known to be old.
+	generation uint64
+	// roots are all views ever handed out, by image id, with the address that
+	// may read them.
+	roots map[[16]byte]*Machine
+}
+
+// NewFleet returns a fleet without machines.
+func NewFleet() *Fleet {
+	return &Fleet{roots: map[[16]byte]*Machine{}}
+}
+
+// Switch makes these machines the ones that boot from now on.
+func (f *Fleet) Switch(machines []*Machine) error {
+	byMAC, byAddr, byName := map[string]*Machine{}, map[netip.Addr]*Machine{}, map[string]*Machine{}
+	for _, m := range machines {
+		byAddr[m.Node.Address], byName[m.Node.Name] = m, m
+		for _, s := range m.Node.MACs {
+			hw, err := net.ParseMAC(s)
+			if err != nil {
+				return fmt.Errorf("node %q: %w", m.Node.Name, err)
+			}
+			byMAC[hw.String()] = m
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.byMAC, f.byAddr, f.byName = byMAC, byAddr, byName
+	f.generation++
+	for _, m := range machines {
+		f.roots[m.View.ID()] = m
+	}
+	return nil
+}
+
+// Keep makes a machine's root readable by its handles, though new boots do not
+// get it: the version that a node began its boot with.
+func (f *Fleet) Keep(m *Machine) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.roots[m.View.ID()] = m
+	f.generation++
+}
+
+// Generation changes whenever the fleet does.
+func (f *Fleet) Generation() uint64 {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.generation
+}
+
+// ByMAC is the machine that has a card with this address.
+func (f *Fleet) ByMAC(hw net.HardwareAddr) (*Machine, bool) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	m, ok := f.byMAC[hw.String()]
+	return m, ok
+}
+
+// ByAddr is the machine that has this IP address.
+func (f *Fleet) ByAddr(a netip.Addr) (*Machine, bool) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	m, ok := f.byAddr[a.Unmap()]
+	return m, ok
+}
+
+// Machines lists the machines that boot from now on, in no order.
+func (f *Fleet) Machines() []*Machine {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	all := make([]*Machine, 0, len(f.byName))
+	for _, m := range f.byName {
+		all = append(all, m)
+	}
+	return all
+}
+
+func exportPath(node string) string { return path.Join("/nodes", node) }
+
+// Root is the root that a client gets for a mounted path: its own alone.
+func (f *Fleet) Root(p string, client netip.Addr) (*Machine, string, error) {
+	rest, ok := strings.CutPrefix(path.Clean("/"+p), "/nodes/")
+	if !ok {
+		return nil, "", fmt.Errorf("there is no export %q; nodes mount /nodes/NAME: %w", p, fs.ErrNotExist)
+	}
+	name, below, _ := strings.Cut(rest, "/")
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	m := f.byName[name]
+	if m == nil {
+		return nil, "", fmt.Errorf("there is no node %q in this cluster: %w", name, fs.ErrNotExist)
+	}
+	if m.Node.Address != client.Unmap() {
+		return nil, "", fmt.Errorf("%s may not mount %q, which is node %q's at %s: %w", client, p, name, m.Node.Address, fs.ErrPermission)
+	}
+	return m, below, nil
+}
+
+// ByID is the root that a handle names, if this client may read it.
+func (f *Fleet) ByID(id [16]byte, client netip.Addr) (*rootfs.View, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	m := f.roots[id]
+	if m == nil {
+		return nil, rootfs.ErrStale
+	}
+	if m.Node.Address != client.Unmap() {
+		return nil, fmt.Errorf("%s may not use a handle of node %q: %w", client, m.Node.Name, fs.ErrPermission)
+	}
+	return m.View, nil
+}

@@ -1,0 +1,226 @@
+package serve
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+
+	"rhizome/registry/imagefmt"
+	"rhizome/registry/layerfmt"
+	"rhizome/serve/rootfs"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Source is where serve reads images from: the store.
+type Source interface {
+	// Document returns a manifest's, index's or config's bytes, checked
+	// against the descriptor's digest.
+	Document(ctx context.Context, d ocispec.Descriptor) ([]byte, error)
+	// Layer opens the blob that holds a layer in rhizome's format: the layer
+	// itself, or its seekable copy where somebody else made it. The
+	// descriptor that comes back belongs to what was opened.
+	Layer(ctx context.Context, d ocispec.Descriptor, diffID digest.Digest) (LayerBlob, ocispec.Descriptor, error)
+}
+
+// LayerBlob is a layer's blob, open.
+type LayerBlob interface {
+	io.ReaderAt
+	io.Closer
+	Size() int64
+}
+
+// Machine is one node as serve sees it: who it is, how it boots, and the root
+// it boots from.
+type Machine struct {
+	Cluster  imagefmt.Cluster
+	Node     imagefmt.Node
+	Manifest digest.Digest
+	View     *rootfs.View
+	// Layers are the manifest's, lowest first, as the registry knows them.
+	Layers []ocispec.Descriptor
+	// DiffIDs stand beside Layers.
+	DiffIDs []digest.Digest
+}
+
+// Image is a cluster image, loaded: one machine per node.
+type Image struct {
+	Digest   digest.Digest
+	Machines []*Machine
+}
+
+// Overlay gives the layer that lies over one node's image and in no digest:
+// its secrets. It returns nil where there is none.
+type Overlay func(c imagefmt.Cluster, n imagefmt.Node) (*rootfs.Layer, error)
+
+// Loader opens images. Layers that several nodes or images share are opened
+// once.
+type Loader struct {
+	Source  Source
+	Cache   *rootfs.Cache
+	Overlay Overlay
+
+	mu     sync.Mutex
+	layers map[digest.Digest]*rootfs.Layer
+	blobs  []io.Closer
+}
+
+// Image loads every node of a cluster image.
+func (l *Loader) Image(ctx context.Context, index ocispec.Descriptor) (*Image, error) {
+	data, err := l.Source.Document(ctx, index)
+	if err != nil {
+		return nil, fmt.Errorf("reading the index %s: %w", index.Digest, err)
+	}
+	var idx ocispec.Index
+	if err := json.Unmarshal(data, &idx); err != nil {
+		return nil, fmt.Errorf("reading the index %s: %w", index.Digest, err)
+	}
+	img := &Image{Digest: index.Digest}
+	for _, m := range idx.Manifests {
+		machine, err := l.Machine(ctx, m)
+		if err != nil {
+			return nil, fmt.Errorf("loading node %q: %w", m.Annotations[imagefmt.AnnotationNode], err)
+		}
+		img.Machines = append(img.Machines, machine)
+	}
+	return img, img.check()
+}
+
+// Machine loads one node from its manifest.
+func (l *Loader) Machine(ctx context.Context, d ocispec.Descriptor) (*Machine, error) {
+	data, err := l.Source.Document(ctx, d)
+	if err != nil {
+		return nil, fmt.Errorf("reading the manifest %s: %w", d.Digest, err)
+	}
+	var m ocispec.Manifest
+	if err := json.Unmarshal(data, &m); err != nil {
+		return nil, fmt.Errorf("reading the manifest %s: %w", d.Digest, err)
+	}
+	config, err := l.config(ctx, m.Config)
+	if err != nil {
+		return nil, err
+	}
+	if len(config.RootFS.DiffIDs) != len(m.Layers) {
+		return nil, fmt.Errorf("manifest %s has %d layers, its config %d DiffIDs", d.Digest, len(m.Layers), len(config.RootFS.DiffIDs))
+	}
+	machine := &Machine{Manifest: d.Digest, Layers: m.Layers, DiffIDs: config.RootFS.DiffIDs}
+	if machine.Cluster, machine.Node, err = imagefmt.Parse(config.Config.Labels); err != nil {
+		return nil, err
+	}
+	machine.View, err = l.view(ctx, machine, config.RootFS.DiffIDs)
+	return machine, err
+}
+
+func (l *Loader) config(ctx context.Context, d ocispec.Descriptor) (*ocispec.Image, error) {
+	data, err := l.Source.Document(ctx, d)
+	if err != nil {
+		return nil, fmt.Errorf("reading the image config %s: %w", d.Digest, err)
+	}
+	var img ocispec.Image
+	if err := json.Unmarshal(data, &img); err != nil {
+		return nil, fmt.Errorf("reading the image config %s: %w", d.Digest, err)
+	}
+	return &img, nil
+}
+
+func (l *Loader) view(ctx context.Context, m *Machine, diffIDs []digest.Digest) (*rootfs.View, error) {
+	var layers []*rootfs.Layer
+	for i, d := range m.Layers {
+		layer, err := l.layer(ctx, d, diffIDs[i])
+		if err != nil {
+			return nil, fmt.Errorf("opening layer %s: %w", d.Digest, err)
+		}
+		layers = append(layers, layer)
+	}
+	if l.Overlay != nil {
+		over, err := l.Overlay(m.Cluster, m.Node)
+		if err != nil {
+			return nil, fmt.Errorf("laying the node's secrets over its root: %w", err)
+		}
+		if over != nil {
+			layers = append(layers, over)
+		}
+	}
+	return rootfs.NewView(m.Manifest.String(), layers)
+}
+
+// layer opens a layer, or returns the one that is open already.
+func (l *Loader) layer(ctx context.Context, d ocispec.Descriptor, diffID digest.Digest) (*rootfs.Layer, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if open := l.layers[diffID]; open != nil {
+		return open, nil
+	}
+	blob, desc, err := l.Source.Layer(ctx, d, diffID)
+	if err != nil {
+		return nil, err
+	}
+	index, err := layerfmt.ReadTail(blob, blob.Size(), desc.Annotations)
+	if err == nil {
+		var layer *rootfs.Layer
+		if layer, err = rootfs.OpenLayer(desc.Digest.String(), blob, blob.Size(), index, l.Cache); err == nil {
+			l.keep(diffID, layer, blob)
+			return layer, nil
+		}
+	}
+	return nil, errors.Join(err, blob.Close())
+}
+
+func (l *Loader) keep(diffID digest.Digest, layer *rootfs.Layer, blob io.Closer) {
+	if l.layers == nil {
+		l.layers = map[digest.Digest]*rootfs.Layer{}
+	}
+	l.layers[diffID] = layer
+	l.blobs = append(l.blobs, blob)
+}
+
+// Close closes every layer that was opened. Views on them are dead then.
+func (l *Loader) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var err error
+	for _, layer := range l.layers {
+		err = errors.Join(err, layer.Close())
+	}
+	for _, b := range l.blobs {
+		err = errors.Join(err, b.Close())
+	}
+	l.layers, l.blobs = nil, nil
+	return err
+}
+
+// check refuses an image in which two nodes claim one identity.
+func (img *Image) check() error {
+	if len(img.Machines) == 0 {
+		return fmt.Errorf("the image %s has no node: was it built by rhizome?", img.Digest)
+	}
+	macs, addrs, names := map[string]string{}, map[netip.Addr]string{}, map[string]bool{}
+	for _, m := range img.Machines {
+		n := m.Node
+		if names[n.Name] {
+			return fmt.Errorf("the image %s has two nodes named %q", img.Digest, n.Name)
+		}
+		names[n.Name] = true
+		if other, taken := addrs[n.Address]; taken {
+			return fmt.Errorf("nodes %q and %q both claim the address %s", other, n.Name, n.Address)
+		}
+		addrs[n.Address] = n.Name
+		for _, mac := range n.MACs {
+			hw, err := net.ParseMAC(mac)
+			if err != nil {
+				return fmt.Errorf("node %q: %w", n.Name, err)
+			}
+			if other, taken := macs[hw.String()]; taken {
+				return fmt.Errorf("nodes %q and %q both claim the MAC %s", other, n.Name, hw)
+			}
+			macs[hw.String()] = n.Name
+		}
+	}
+	return nil
+}

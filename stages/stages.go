@@ -1,0 +1,133 @@
+// Package stages is the one explicit list of what a recipe can do: it turns a
+// recipe into the steps of its plan, in the order of the layers, lowest first.
+// Each kind's work is a package below this one that knows nothing of steps;
+// the files here are the thin joints between those and the pipeline.
+package stages
+
+import (
+	"context"
+	"fmt"
+
+	"rhizome/pipeline"
+	"rhizome/recipes"
+)
+
+// For lists the steps of a recipe: its source, its stages in their order, what
+// all nodes share, and last each node's own layer.
+func For(r *recipes.Recipe) ([]pipeline.Stage, error) {
+	l := lister{recipe: r, debian: NewDebianArchive(r), seen: map[string]int{}}
+	if err := l.source(); err != nil {
+		return nil, err
+	}
+	for _, s := range r.Stages {
+		// What the recipe's own files say goes over what is made for all.
+		if s.Kind == "files" && !l.common {
+			l.shared()
+		}
+		if err := l.stage(s); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.Pos, err)
+		}
+	}
+	if !l.common {
+		l.shared()
+	}
+	return append(l.steps, NodeConfigs(r)...), nil
+}
+
+// lister gathers the steps of one recipe.
+type lister struct {
+	recipe  *recipes.Recipe
+	debian  *DebianArchive
+	freebsd *FreeBSDSource
+	steps   []pipeline.Stage
+	common  bool
+	// seen counts the steps of each kind, so that every name is its own.
+	seen map[string]int
+}
+
+func (l *lister) add(s pipeline.Stage) { l.steps = append(l.steps, s) }
+
+// shared adds the layer that all nodes share beside the base.
+func (l *lister) shared() {
+	l.add(Common(l.recipe))
+	l.common = true
+}
+
+// name is the kind for its first step, "files:2" for the second.
+func (l *lister) name(kind string) string {
+	l.seen[kind]++
+	if n := l.seen[kind]; n > 1 {
+		return fmt.Sprintf("%s:%d", kind, n)
+	}
+	return kind
+}
+
+func (l *lister) source() error {
+	src := l.recipe.Source
+	switch {
+	case src.Debian != nil:
+		l.add(l.debian.Debian())
+	case src.Src != nil:
+		l.freebsd = NewFreeBSDSource(l.recipe, "")
+	default:
+		return fmt.Errorf("%s: this version of rhizome cannot build on such a source; it knows src and debian", src.Pos)
+	}
+	return nil
+}
+
+func (l *lister) stage(s recipes.Stage) error {
+	switch {
+	case s.World != nil:
+		return l.fromTree(World{Source: l.freebsd, Pos: s.Pos})
+	case s.Distribution != nil:
+		return l.fromTree(Distribution{Source: l.freebsd, Pos: s.Pos})
+	case s.Kernel != nil:
+		return l.kernel(s)
+	case s.Media != nil:
+		return l.with(l.debian.Media(s, l.name("media")))
+	case s.Files != nil:
+		return l.with(Files(l.recipe, s, l.name("files")))
+	}
+	return fmt.Errorf("this version of rhizome cannot run the stage %q", s.Kind)
+}
+
+func (l *lister) with(s pipeline.Stage, err error) error {
+	if err == nil {
+		l.add(s)
+	}
+	return err
+}
+
+// fromTree adds a step that needs a FreeBSD source tree.
+func (l *lister) fromTree(s pipeline.Stage) error {
+	if l.freebsd == nil {
+		return fmt.Errorf("the stage %q needs a FreeBSD source tree; name one with source.src", s.Info().Name)
+	}
+	l.add(s)
+	return nil
+}
+
+func (l *lister) kernel(s recipes.Stage) error {
+	if l.recipe.OS == "linux" {
+		l.add(l.debian.Kernel(s))
+		return nil
+	}
+	nodes, err := nodesOf(l.recipe, s)
+	if err != nil {
+		return err
+	}
+	return l.fromTree(NewFreeBSDKernel(l.freebsd, s, nodes))
+}
+
+// Lock resolves everything that a recipe names loosely.
+func Lock(ctx context.Context, steps []pipeline.Stage, env pipeline.Env) (*recipes.Lock, error) {
+	lock := &recipes.Lock{Version: 1}
+	for _, s := range steps {
+		if l, ok := s.(Locker); ok {
+			if err := l.Lock(ctx, env, lock); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return lock, nil
+}
