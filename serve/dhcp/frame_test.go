@@ -206,7 +206,7 @@ func TestOurProbeIsADiscoverThatAsksForBroadcast(t *testing.T) {
 
 func TestOneCauseIsToldOnceAWhileEvenIfTheClockJumps(t *testing.T) {
 	now := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
-	l := newLimiter(time.Minute, 2, func() time.Time { return now })
+	l := newLimiter(time.Minute, 2, maxCauses, func() time.Time { return now })
 	steps := []struct {
 		after time.Duration
 		want  bool
@@ -221,7 +221,7 @@ func TestOneCauseIsToldOnceAWhileEvenIfTheClockJumps(t *testing.T) {
 
 func TestAFloodOfCausesIsBoundedAndPasses(t *testing.T) {
 	now := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
-	l := newLimiter(time.Minute, 1, func() time.Time { return now })
+	l := newLimiter(time.Minute, 1, maxCauses, func() time.Time { return now })
 	told := 0
 	for i := range 100_000 {
 		now = now.Add(time.Microsecond)

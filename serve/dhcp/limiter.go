@@ -11,6 +11,7 @@ import (
 type limiter struct {
 	every time.Duration
 	burst int
+	most  int // causes that are remembered
 	now   func() time.Time
 
 	mu    sync.Mutex
@@ -23,10 +24,15 @@ type window struct {
 	count int
 }
 
-const maxCauses = 1024
+const (
+	// maxCauses is for causes that anybody on the wire can think of.
+	maxCauses = 1024
+	// maxNodes is for causes of nodes, which are as many as the images name.
+	maxNodes = 1 << 20
+)
 
-func newLimiter(every time.Duration, burst int, now func() time.Time) *limiter {
-	return &limiter{every: every, burst: burst, now: now, seen: map[string]window{}}
+func newLimiter(every time.Duration, burst, most int, now func() time.Time) *limiter {
+	return &limiter{every: every, burst: burst, most: most, now: now, seen: map[string]window{}}
 }
 
 // allow counts one occurrence and says whether to tell of it.
@@ -55,7 +61,7 @@ func (l *limiter) over(w window, now time.Time) bool {
 
 // room forgets what is over where there is no room, once a second at most.
 func (l *limiter) room(now time.Time) bool {
-	if len(l.seen) < maxCauses {
+	if len(l.seen) < l.most {
 		return true
 	}
 	if age := now.Sub(l.purge); age >= 0 && age < time.Second {
@@ -67,5 +73,5 @@ func (l *limiter) room(now time.Time) bool {
 			delete(l.seen, cause)
 		}
 	}
-	return len(l.seen) < maxCauses
+	return len(l.seen) < l.most
 }

@@ -80,14 +80,14 @@ func (s *Server) defaults() {
 	if s.ProbeEvery == 0 {
 		s.ProbeEvery = DefaultProbe
 	}
-	s.unknown = newLimiter(time.Minute, 1, s.Clock)
-	s.bad = newLimiter(time.Minute, 3, s.Clock)
-	s.foreign = newLimiter(10*time.Minute, 1, s.Clock)
-	s.conflicts = newLimiter(time.Minute, 1, s.Clock)
+	s.unknown = newLimiter(time.Minute, 1, maxCauses, s.Clock)
+	s.bad = newLimiter(time.Minute, 3, maxCauses, s.Clock)
+	s.foreign = newLimiter(10*time.Minute, 1, maxCauses, s.Clock)
+	s.conflicts = newLimiter(time.Minute, 1, maxCauses, s.Clock)
 	// A boot takes some ten messages; a node that sends more than this in a
 	// minute is broken or forged.
-	s.known = newLimiter(time.Minute, 100, s.Clock)
-	s.asked = newLimiter(30*time.Second, 1, s.Clock)
+	s.known = newLimiter(time.Minute, 100, maxNodes, s.Clock)
+	s.asked = newLimiter(30*time.Second, 1, maxNodes, s.Clock)
 }
 
 // usable checks the interface before anything is opened on it.
