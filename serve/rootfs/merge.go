@@ -14,7 +14,10 @@ import (
 func merge(below *stack, l *Layer) (*stack, error) {
 	s := &stack{below: below, layer: l, x: l.x}
 	if below == nil {
-		return s, s.noLinks()
+		if !s.special() {
+			return s, nil
+		}
+		return s, s.newDir(layerfmt.Root)
 	}
 	if below.ord == ^uint16(0) {
 		return nil, errors.New("an image of more than 65,536 layers")
@@ -26,14 +29,15 @@ func merge(below *stack, l *Layer) (*stack, error) {
 	return s, nil
 }
 
-// noLinks refuses hard links to files of layers below where there are none.
-func (s *stack) noLinks() error {
+// special says whether a lowest layer holds what needs layers below it to mean
+// anything: hard links to their files, and whiteouts.
+func (s *stack) special() bool {
 	for i := layerfmt.Root; int(i) <= s.x.Len(); i++ {
-		if s.x.Kind(i) == layerfmt.Link {
-			return s.wrap(i, fmt.Errorf("a hard link to %q, which no layer below holds", s.x.Readlink(i)))
+		if k := s.x.Kind(i); k == layerfmt.Link || k == layerfmt.Whiteout || k == layerfmt.Dir && s.x.Opaque(i) {
+			return true
 		}
 	}
-	return nil
+	return false
 }
 
 // mergeDir merges a directory of this layer into one below. ghost: the path
@@ -99,8 +103,12 @@ func (s *stack) mergedAt(i layerfmt.Inode, dir File, ghost bool) (uint32, error)
 func (s *stack) addChild(at uint32, d layerfmt.Dirent) error {
 	switch d.Kind {
 	case layerfmt.Dir:
+		if s.hollow(d.Inode) {
+			s.setReal(d.Inode, nothing)
+			return nil
+		}
 		s.merged[at].nlink++
-		return s.linkBelow(d.Inode)
+		return s.newDir(d.Inode)
 	case layerfmt.Link:
 		return s.resolveLink(d.Inode)
 	}
@@ -186,21 +194,49 @@ func (s *stack) hideChildren(dir File) error {
 	return errors.Join(err, failed)
 }
 
-// linkBelow resolves the hard links in a directory that is this layer's alone.
-func (s *stack) linkBelow(dir layerfmt.Inode) error {
+// nothing is what a hollow directory really is.
+var nothing File
+
+// hollow says whether a directory is there for whiteouts alone: nothing
+// described it, and nothing but whiteouts lies in it. Where there is no such
+// directory below, they hide nothing, and make none.
+func (s *stack) hollow(dir layerfmt.Inode) bool {
+	if !s.x.Implied(dir) {
+		return false
+	}
+	first, n := s.x.Children(dir)
+	for e := first; e < first+n; e++ {
+		d := s.x.Dirent(e)
+		if d.Kind != layerfmt.Whiteout && (d.Kind != layerfmt.Dir || !s.hollow(d.Inode)) {
+			return false
+		}
+	}
+	return true
+}
+
+// newDir takes a directory that is this layer's alone: it resolves the hard
+// links in it and leaves out what is hollow.
+func (s *stack) newDir(dir layerfmt.Inode) error {
+	gone := uint32(0)
 	first, n := s.x.Children(dir)
 	for e := first; e < first+n; e++ {
 		d := s.x.Dirent(e)
 		var err error
-		switch d.Kind {
-		case layerfmt.Dir:
-			err = s.linkBelow(d.Inode)
-		case layerfmt.Link:
+		switch {
+		case d.Kind == layerfmt.Dir && s.hollow(d.Inode):
+			s.setReal(d.Inode, nothing)
+			gone++
+		case d.Kind == layerfmt.Dir:
+			err = s.newDir(d.Inode)
+		case d.Kind == layerfmt.Link:
 			err = s.resolveLink(d.Inode)
 		}
 		if err != nil {
 			return s.wrap(d.Inode, err)
 		}
+	}
+	if gone > 0 {
+		s.setLinks(s.own(dir), s.x.Attr(dir).Nlink-gone)
 	}
 	return nil
 }
@@ -208,6 +244,9 @@ func (s *stack) linkBelow(dir layerfmt.Inode) error {
 // resolveLink finds the file below that a hard link of this layer names.
 func (s *stack) resolveLink(i layerfmt.Inode) error {
 	target := s.x.Readlink(i)
+	if s.below == nil {
+		return fmt.Errorf("a hard link to %q, which no layer below holds", target)
+	}
 	r := resolver{s: s.below}
 	f, err := r.walk(rootFile, target, false)
 	if err != nil {

@@ -75,7 +75,7 @@ func (s *stack) readDir(dir File, cookie uint64, fn func(Dirent) bool) error {
 		if d.Kind == layerfmt.Whiteout {
 			continue
 		}
-		if !fn(s.dirent(d, src, at)) {
+		if e := s.dirent(d, src, at); e.File != nothing && !fn(e) {
 			return nil
 		}
 	}

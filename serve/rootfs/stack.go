@@ -27,7 +27,8 @@ type stack struct {
 	// Files of this layer; values stand in files.
 	up    fileTable
 	files []File
-	// nlinks are link counts of files below that this layer changes.
+	// nlinks are link counts that differ from those in the indexes: of files
+	// below that this layer links to or hides, of directories of its own.
 	nlinks    fileTable
 	linkCount []uint32
 }
@@ -111,17 +112,26 @@ func (s *stack) lookup(dir File, name string) (File, error) {
 		case found && kind == layerfmt.Whiteout, !found && m.opaque:
 			return File{}, fs.ErrNotExist
 		case found:
-			return s.real(i), nil
+			return s.found(i)
 		}
 	}
 	return File{}, ErrStale
+}
+
+// found is real for a name that was looked up.
+func (s *stack) found(i layerfmt.Inode) (File, error) {
+	f := s.real(i)
+	if f == nothing {
+		return f, fs.ErrNotExist
+	}
+	return f, nil
 }
 
 func (s *stack) lookupOwn(dir layerfmt.Inode, name string) (File, error) {
 	i, kind, ok := s.x.Find(dir, name)
 	switch {
 	case ok && kind != layerfmt.Whiteout:
-		return s.real(i), nil
+		return s.found(i)
 	case ok, s.x.Kind(dir) == layerfmt.Dir:
 		return File{}, fs.ErrNotExist
 	case s.x.Kind(dir) == 0:
@@ -142,11 +152,10 @@ func (s *stack) attr(f File) (Attr, error) {
 	case 0, layerfmt.Whiteout, layerfmt.Link:
 		return Attr{}, ErrStale
 	case layerfmt.Dir:
+		a.Nlink = home.linksOf(f, a.Nlink)
 		s.dirAttr(f, &a)
 	default:
-		if a.Nlink > 1 || s.ord > home.ord {
-			a.Nlink = s.linksOf(f, a.Nlink)
-		}
+		a.Nlink = s.linksOf(f, a.Nlink)
 	}
 	return Attr{
 		Kind: a.Kind, Mode: a.Mode, Nlink: a.Nlink, UID: a.UID, GID: a.GID, Size: a.Size,
@@ -181,7 +190,7 @@ func (s *stack) dirAttr(f File, a *layerfmt.Attr) {
 
 // linksOf is a file's link count in this merge.
 func (s *stack) linksOf(f File, n uint32) uint32 {
-	for ; s != nil && s.ord > f.Layer; s = s.below {
+	for ; s != nil && s.ord >= f.Layer; s = s.below {
 		if at, ok := s.nlinks.get(f); ok {
 			return s.linkCount[at]
 		}
@@ -254,19 +263,24 @@ func (s *stack) setReal(i layerfmt.Inode, f File) {
 	s.files = append(s.files, f)
 }
 
+// addLinks changes the link count of a file below.
 func (s *stack) addLinks(f File, delta int) error {
 	a, err := s.below.attr(f)
 	if err != nil {
 		return err
 	}
+	s.setLinks(f, uint32(int(s.linksOf(f, a.Nlink))+delta))
+	return nil
+}
+
+func (s *stack) setLinks(f File, n uint32) {
 	at, ok := s.nlinks.get(f)
 	if !ok {
 		at = uint32(len(s.linkCount))
-		s.linkCount = append(s.linkCount, a.Nlink)
+		s.linkCount = append(s.linkCount, 0)
 		s.nlinks.put(f, at)
 	}
-	s.linkCount[at] = uint32(int(s.linkCount[at]) + delta)
-	return nil
+	s.linkCount[at] = n
 }
 
 func (s *stack) wrap(i layerfmt.Inode, err error) error {
