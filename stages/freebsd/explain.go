@@ -28,7 +28,7 @@ var remedies = []struct {
 	{regexp.MustCompile(`(?i)\bsignal 9\b|Killed|cannot allocate memory|out of memory`),
 		"a process was killed, most likely for want of memory; use fewer --jobs (1.5 GB a job is enough)"},
 	{regexp.MustCompile(`bmake-install|Failed tests:`),
-		"building bmake failed in its self-tests; they fail where SIGINT is ignored, and where two builds of one source tree begin at once"},
+		"building the tree's bmake failed; it needs a C compiler and a shell, and nothing else may build in the same source tree meanwhile"},
 }
 
 // explain finds a remedy in the last lines of a build, or returns "".

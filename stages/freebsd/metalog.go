@@ -16,6 +16,9 @@ import (
 // and vis(3) writes at most four for each.
 const maxLine = 64 << 10
 
+// blanks separate the words of a line.
+const blanks = " \t\r"
+
 // Record is one line of a METALOG: a path with what the installation wanted
 // it to be. Names of users and groups are kept as they stand.
 type Record struct {
@@ -71,7 +74,7 @@ type metalogParser struct {
 }
 
 func (p *metalogParser) feed(line string) error {
-	line = p.pending + strings.TrimSpace(line)
+	line = p.pending + strings.Trim(line, blanks)
 	p.pending = ""
 	if strings.HasSuffix(line, `\`) {
 		p.pending = strings.TrimSuffix(line, `\`) + " "
@@ -83,7 +86,8 @@ func (p *metalogParser) feed(line string) error {
 	if line == "" || line[0] == '#' {
 		return nil
 	}
-	words := strings.Fields(line)
+	// Only ASCII separates: a byte above may be part of a name.
+	words := strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(blanks, r) })
 	switch words[0] {
 	case "/set":
 		return p.setDefaults(words[1:])

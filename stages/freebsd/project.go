@@ -179,8 +179,8 @@ func (p *Project) Build(ctx context.Context, env Env, objects, srcConf string) (
 	return b, p.bootstrap(ctx, env, b)
 }
 
-// bootstrap lets make.py build its bmake. bmake tests itself within the source
-// tree, so two builds of one tree must not begin at the same time.
+// bootstrap lets make.py build its bmake, one build of a source tree at a time:
+// bmake's build works within the tree.
 func (p *Project) bootstrap(ctx context.Context, env Env, b Build) error {
 	if !b.foreign() {
 		return nil
@@ -192,5 +192,5 @@ func (p *Project) bootstrap(ctx context.Context, env Env, b Build) error {
 		return err
 	}
 	defer unlock()
-	return env.Runner().Run(ctx, "bootstrap", b.Command("-V", "MACHINE"))
+	return env.Runner().Run(ctx, "bootstrap", b.Bootstrap())
 }

@@ -55,13 +55,13 @@ func Build(ctx context.Context, env freebsd.Env, p *freebsd.Project) (*tree.Tree
 	if err != nil {
 		return nil, err
 	}
-	return t, whole(t, f.Source.Arch)
+	return t, Whole(t, f.Source.Arch)
 }
 
-// whole checks that what a diskless boot goes through is there: an option in
+// Whole checks that what a diskless boot goes through is there: an option in
 // "without" may have taken it away, and nothing would say so before a node
 // hangs.
-func whole(t *tree.Tree, arch string) error {
+func Whole(t *tree.Tree, arch string) error {
 	needs := []string{"sbin/init", "bin/sh", "libexec/ld-elf.so.1", "boot/lua/loader.lua", "boot/defaults/loader.conf", UEFI}
 	if arch == "amd64" {
 		needs = append(needs, BIOS)

@@ -1,0 +1,1 @@
+#define	LLVM_VERSION_STRING "19.1.7"

@@ -1,0 +1,5 @@
+const char *
+nullfs_name(void)
+{
+	return ("nullfs");
+}

@@ -1,0 +1,5 @@
+const char *
+tmpfs_name(void)
+{
+	return ("tmpfs");
+}
