@@ -24,7 +24,7 @@ func unroll(d *decoder, r *draft) {
 func unrollNode(d *decoder, in *inheritance, n *nodeDraft) []Node {
 	before := len(d.findings)
 	base := in.lay(n)
-	if n.name.text == "" {
+	if _, known := n.of["mac"]; !known || n.name.text == "" || n.addresses == nil {
 		return nil
 	}
 	names, err := expand(n.name.text, 10)
@@ -92,7 +92,7 @@ func (d *decoder) share(at Pos, n *nodeDraft, cells [][]string, nodes int, wide 
 		if len(cells) == 1 {
 			got = fmt.Sprintf("\"mac\" has %d", len(cells[0]))
 		}
-		d.failAt(at, fmt.Sprintf("%q names %d nodes, but %s", n.name.text, nodes, got), "give one MAC per node: a range is hexadecimal, so [01-40] are 64")
+		d.failAt(at, fmt.Sprintf("%q names %s, but %s", n.name.text, counted(nodes), got), "give one MAC per node: a range is hexadecimal, so [01-40] are 64")
 		return nil
 	}
 	for i := range out {
@@ -102,6 +102,13 @@ func (d *decoder) share(at Pos, n *nodeDraft, cells [][]string, nodes int, wide 
 		}
 	}
 	return out
+}
+
+func counted(nodes int) string {
+	if nodes == 1 {
+		return "1 node"
+	}
+	return fmt.Sprintf("%d nodes", nodes)
 }
 
 // mac expands one word of "mac" and writes each address with colons and in
@@ -149,7 +156,7 @@ func (d *decoder) addresses(n *nodeDraft, nodes int) []netip.Addr {
 		}
 	}
 	if len(out) != nodes {
-		d.failAt(at, fmt.Sprintf("%q names %d nodes, but \"address\" has %d", n.name.text, nodes, len(out)), "give one address per node, such as 10.77.0.[11-74] for 64")
+		d.failAt(at, fmt.Sprintf("%q names %s, but \"address\" has %d", n.name.text, counted(nodes), len(out)), "give one address per node, such as 10.77.0.[11-74] for 64")
 		return nil
 	}
 	return out

@@ -26,7 +26,7 @@ func recipeKeys() mapping[draft] {
 		pos:   func(r *draft) *Pos { return &r.Pos },
 		keys: []key[draft]{
 			{name: "version", shape: "1", required: true, example: "version: 1", doc: "The version of this format.",
-				set: integer(func(r *draft) *int { return &r.Version }, 1, 1)},
+				set: parsed(func(r *draft) *int { return &r.Version }, formatVersion, "write \"version: 1\"; a later version needs a later rhizome")},
 			{name: "name", shape: "name", required: true, example: "name: beowulf", doc: "The cluster image's name in the store: lower case letters, digits and single separators (`.`, `_`, `-`), as an OCI repository's.",
 				set: text(func(r *draft) *string { return &r.Name })},
 			{name: "os", shape: "`linux` or `freebsd`", required: true, example: "os: linux", doc: "The nodes' operating system.",
@@ -51,6 +51,13 @@ func recipeKeys() mapping[draft] {
 				set: readNodes},
 		},
 	}
+}
+
+func formatVersion(s string) (int, error) {
+	if s != "1" {
+		return 0, fmt.Errorf("%s is no version of the format that this rhizome reads", clip(s))
+	}
+	return 1, nil
 }
 
 func sourceKeys() mapping[Source] {

@@ -170,7 +170,7 @@ func fstab(d *decoder, n *yaml.Node, into *nodeDraft) {
 	if n.Kind == yaml.ScalarNode && n.Style&(yaml.LiteralStyle) != 0 {
 		for i, l := range strings.Split(n.Value, "\n") {
 			if strings.TrimSpace(l) != "" {
-				into.Fstab = append(into.Fstab, Line{l, Pos{File: d.file, Line: n.Line + 1 + i}})
+				into.Fstab = append(into.Fstab, Line{l, Pos{File: d.file, Line: n.Line + 1 + i, Column: 1}})
 			}
 		}
 		return

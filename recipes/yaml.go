@@ -55,12 +55,12 @@ func (d *decoder) document(data []byte) *yaml.Node {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var doc, more yaml.Node
 	if err := dec.Decode(&doc); err != nil {
-		d.syntax(err)
+		d.syntax(data, err)
 		return nil
 	}
 	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
 		if err != nil {
-			d.syntax(err)
+			d.syntax(data, err)
 			return nil
 		}
 		d.fail(&more, "a second YAML document begins here", "a recipe is one document: remove what follows \"---\", or put it into a file of its own")
@@ -85,10 +85,6 @@ func refuseBytes(data []byte) (at Pos, message, remedy string) {
 		if col := badByte(line); col > 0 {
 			return Pos{Line: i + 1, Column: col}, "the file is not UTF-8 text", "save it as UTF-8"
 		}
-		indent := line[:len(line)-len(bytes.TrimLeft(line, " \t"))]
-		if col := bytes.IndexByte(indent, '\t'); col >= 0 && len(indent) < len(line) {
-			return Pos{Line: i + 1, Column: col + 1}, "the line is indented with a tab", "YAML is indented with spaces alone"
-		}
 	}
 	return at, "", ""
 }
@@ -109,7 +105,7 @@ func badByte(line []byte) int {
 // its text alone.
 var placed = regexp.MustCompile(`^(.*?)\bat L(\d+)\.C(\d+)(?:-L(\d+)\.C(\d+))?: (.*)$`)
 
-func (d *decoder) syntax(err error) {
+func (d *decoder) syntax(data []byte, err error) {
 	var l *yaml.LoadError
 	at, message := Pos{File: d.file}, err.Error()
 	if errors.Is(err, io.EOF) {
@@ -126,7 +122,23 @@ func (d *decoder) syntax(err error) {
 		at.Column, _ = strconv.Atoi(m[3])
 		message = m[6]
 	}
+	if col := tab(data, at.Line); col > 0 {
+		at.Column = col
+		d.failAt(at, "the line is indented with a tab", "YAML is indented with spaces alone")
+		return
+	}
 	d.failAt(at, "this is not YAML: "+message, "quote values that hold \": \" or begin with one of []{}&*!|>%@`, and look at the indentation")
+}
+
+// tab returns the 1-based column of a tab in a line's indentation, or 0.
+func tab(data []byte, line int) int {
+	lines := bytes.SplitN(data, []byte("\n"), line+1)
+	if line < 1 || len(lines) < line {
+		return 0
+	}
+	text := lines[line-1]
+	indent := text[:len(text)-len(bytes.TrimLeft(text, " \t"))]
+	return bytes.IndexByte(indent, '\t') + 1
 }
 
 // plain refuses what YAML can do and a recipe needs not: anchors and aliases
@@ -141,6 +153,8 @@ func (d *decoder) plain(n *yaml.Node, depth int) bool {
 		d.fail(n, fmt.Sprintf("the alias \"*%s\" is not allowed in a recipe", n.Value), "write a profile, which nodes inherit")
 	case n.Anchor != "":
 		d.fail(n, fmt.Sprintf("the anchor \"&%s\" is not allowed in a recipe", n.Anchor), "write a profile, which nodes inherit")
+	case n.Tag == "!!merge":
+		d.fail(n, "the merge key \"<<\" is not allowed in a recipe", "write a profile, which nodes inherit")
 	case !standardTag(n.Tag):
 		d.fail(n, fmt.Sprintf("the tag %q is not allowed in a recipe", n.Tag), "remove it; values need no tags")
 	}
