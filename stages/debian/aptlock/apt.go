@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -211,8 +212,21 @@ func (ro *root) run(ctx context.Context, doing string, out *strings.Builder, arg
 		Doing: doing, Args: append([]string{bin}, args[1:]...), Dir: ro.dir, Env: ro.environ(),
 		Line: ro.apt.Line, Explain: explain,
 	}
-	if out != nil {
-		c.Stdout = out
+	if out == nil {
+		return c.Run(ctx)
 	}
-	return c.Run(ctx)
+	c.Stdout = out
+	err = c.Run(ctx)
+	var e *tool.Error
+	if errors.As(err, &e) {
+		// apt says on its standard output which packages do not fit.
+		e.Tail = append(lastLines(out.String()), e.Tail...)
+		e.Cause = explain(e.Tail)
+	}
+	return err
+}
+
+func lastLines(out string) []string {
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	return lines[max(0, len(lines)-tool.KeptLines):]
 }

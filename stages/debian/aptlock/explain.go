@@ -39,8 +39,8 @@ func meanings() []meaning {
 		m(`(?:Temporary failure resolving|Could not resolve) '([^']+)'`, "the name of the mirror %q cannot be resolved", otherMirror, true),
 		m(`(?:Could not connect to|Unable to connect to|Cannot initiate the connection to) (\S+)`, "the mirror %s does not answer", otherMirror, true),
 		m(`Failed to fetch (\S+)\s`, "the mirror did not give %s", otherMirror, true),
-		m(`The following packages have unmet dependencies()`, "the packages cannot be installed together%s", "the log says which ones exclude each other", false),
-		m(`Unable to correct problems()`, "the packages cannot be installed together%s", "the log says which ones exclude each other", false),
+		m(`The following packages have unmet dependencies()`, "the packages cannot be installed together%s", "leave one of them out", false),
+		m(`Unable to correct problems()`, "the packages cannot be installed together%s", "leave one of them out", false),
 	}
 }
 

@@ -133,9 +133,9 @@ func writeAnswer(name string, set recipes.PackageSet) error {
 
 // solve lets apt choose.
 func (ro *root) solve(ctx context.Context, r Request, base []string) (recipes.PackageSet, error) {
-	args := []string{"apt-get", "-qq", "--yes", "--print-uris", "install"}
+	args := []string{"apt-get", "-q", "--yes", "--print-uris", "install"}
 	if r.Alone {
-		args, base = []string{"apt-get", "-qq", "--print-uris", "download"}, nil
+		args, base = []string{"apt-get", "-q", "--print-uris", "download"}, nil
 	}
 	args = append(append(args, base...), r.Packages...)
 	if merged, err := ro.mergedUsr(ctx, r); err != nil {
