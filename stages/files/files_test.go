@@ -242,3 +242,15 @@ func TestGlobs(t *testing.T) {
 		}
 	}
 }
+
+func TestEveryFunctionIsInTheDocs(t *testing.T) {
+	docs, err := os.ReadFile("../../docs/recipes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range functions() {
+		if !strings.Contains(string(docs), "`"+name) {
+			t.Errorf("docs/recipes.md does not know the function %s", name)
+		}
+	}
+}
