@@ -123,7 +123,9 @@ func (g *generator) layer(n int) []*tar.Header {
 	for p := range g.names {
 		paths = append(paths, p)
 	}
-	sort.Slice(paths, func(i, j int) bool { return strings.ReplaceAll(paths[i], "/", "\x00") < strings.ReplaceAll(paths[j], "/", "\x00") })
+	sort.Slice(paths, func(i, j int) bool {
+		return strings.ReplaceAll(paths[i], "/", "\x00") < strings.ReplaceAll(paths[j], "/", "\x00")
+	})
 	var out, links []*tar.Header
 	for _, p := range paths {
 		if h := g.names[p]; h.Typeflag == tar.TypeLink {
