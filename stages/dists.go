@@ -7,8 +7,8 @@ import (
 	"rhizome/pipeline"
 	"rhizome/pipeline/tree"
 	"rhizome/recipes"
-	"rhizome/stages/dists"
 	"rhizome/stages/distribution"
+	"rhizome/stages/dists"
 	"rhizome/stages/kernel"
 	"rhizome/stages/world"
 )

@@ -16,9 +16,9 @@ import (
 // tailLines is how many of a failed build's last lines are shown.
 const tailLines = 30
 
-// stopTime is how long a build may take to stop after SIGINT, in which make
-// removes half-made targets, before it is killed.
-const stopTime = 10 * time.Second
+// stopTime is how long a build may take to end after a signal before it gets a
+// harder one.
+const stopTime = 3 * time.Second
 
 // Runner runs commands and keeps what they print.
 type Runner struct {
@@ -97,37 +97,64 @@ func (r Runner) open(target string, c Command) (*os.File, error) {
 }
 
 func (r Runner) run(ctx context.Context, c Command, log io.Writer) ([]string, error) {
-	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...)
+	cmd := exec.Command(c.Args[0], c.Args[1:]...)
 	cmd.Dir, cmd.Env = c.Dir, c.Env
 	// make's children are in its process group, so that all of them can be
 	// stopped at once, and a Ctrl-C at the terminal reaches them through us.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return stopGroup(cmd.Process.Pid, stopTime) }
 	out, in, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
+	defer out.Close()
 	cmd.Stdout, cmd.Stderr = in, in
-	if err := cmd.Start(); err != nil {
-		in.Close()
-		out.Close()
+	err = cmd.Start()
+	in.Close()
+	if err != nil {
 		return nil, fmt.Errorf("starting %q: %w", c.Args[0], err)
 	}
-	in.Close()
+	g := group{pid: cmd.Process.Pid, silent: make(chan struct{}), stopped: make(chan struct{})}
+	unhook := context.AfterFunc(ctx, g.stop)
 	tail := r.follow(out, log)
-	out.Close()
+	close(g.silent)
+	if !unhook() {
+		<-g.stopped
+	}
 	return tail, cmd.Wait()
 }
 
-// stopGroup asks a process group to end, and kills what is left of it. The
-// group's leader is not waited for yet, so its number cannot belong to
-// another group.
-func stopGroup(pid int, grace time.Duration) error {
-	if err := syscall.Kill(-pid, syscall.SIGINT); err != nil {
-		return os.ErrProcessDone
+// group is a process group whose leader is our child. Until the leader is
+// waited for, its number cannot become another group's.
+type group struct {
+	pid int
+	// silent is closed when no process holds the output any more, stopped when
+	// stop is done.
+	silent, stopped chan struct{}
+}
+
+// stop ends the group: by SIGINT, on which make removes half-made targets; by
+// SIGTERM for what a shell has put into the background, where SIGINT is
+// ignored; and whatever is left is killed.
+func (g group) stop() {
+	defer close(g.stopped)
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		_ = syscall.Kill(-g.pid, sig)
+		if g.silentWithin(stopTime) {
+			break
+		}
 	}
-	time.AfterFunc(grace, func() { _ = syscall.Kill(-pid, syscall.SIGKILL) })
-	return nil
+	_ = syscall.Kill(-g.pid, syscall.SIGKILL)
+}
+
+func (g group) silentWithin(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-g.silent:
+		return true
+	case <-t.C:
+		return false
+	}
 }
 
 // follow copies output into the log and keeps the last lines. It ends when the
