@@ -97,3 +97,20 @@ func (l Link) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, e
 	}
 	return nil, errs
 }
+
+// Mend verifies an image and fetches again what is missing or damaged, as long
+// as that helps: below a manifest that was damaged more may be. It returns
+// what was wrong at first, and what still is.
+func (l Link) Mend(ctx context.Context, root ocispec.Descriptor, progress func(done int64)) (found, left []store.Finding, err error) {
+	for {
+		now, err := l.Store.Verify(ctx, root, progress)
+		if err != nil || len(now) == 0 {
+			return found, nil, err
+		}
+		found = append(found, now...)
+		left, err = l.Store.Repair(ctx, now, l.Fetch)
+		if err != nil || len(left) == len(now) {
+			return found, left, err
+		}
+	}
+}

@@ -75,9 +75,9 @@ type verifying struct {
 
 func (v *verifying) Read(p []byte) (int, error) {
 	n, err := v.blob.Read(p)
-	v.verifier.Write(p[:n])
+	_, _ = v.verifier.Write(p[:n]) // a hash never fails
 	v.read += int64(n)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		if problem := v.problem(); problem != "" {
 			return n, &CorruptError{Descriptor: v.blob.desc, Path: v.blob.Name(), Problem: problem}
 		}

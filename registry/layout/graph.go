@@ -164,11 +164,9 @@ func (l *Layout) Blobs() ([]Stored, error) {
 			return err
 		}
 		d := digest.Digest(filepath.Base(filepath.Dir(path)) + ":" + e.Name())
-		info, err := e.Info()
-		if err != nil || d.Validate() != nil {
-			return nil // removed under our eyes, or no blob
+		if info, err := e.Info(); err == nil && d.Validate() == nil { // else removed under our eyes, or no blob
+			all = append(all, Stored{Digest: d, Size: info.Size(), Used: info.ModTime()})
 		}
-		all = append(all, Stored{Digest: d, Size: info.Size(), Used: info.ModTime()})
 		return nil
 	})
 	if err != nil {

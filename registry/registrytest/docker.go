@@ -63,9 +63,9 @@ func Docker(t testing.TB, binary string, settings ...string) *Registry {
 		}
 	}()
 	t.Cleanup(func() {
-		cmd.Process.Kill()
+		_ = cmd.Process.Kill() // it may have ended by itself
 		<-done
-		cmd.Wait()
+		_ = cmd.Wait() // "killed" is what we want
 	})
 	select {
 	case h := <-host:

@@ -27,15 +27,21 @@ func Tar(seed uint64, files, n int) []byte {
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
 	random := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
-	w.WriteHeader(&tar.Header{Name: "data/", Typeflag: tar.TypeDir, Mode: 0o755})
+	must(w.WriteHeader(&tar.Header{Name: "data/", Typeflag: tar.TypeDir, Mode: 0o755}))
 	for i := range files {
-		body := make([]byte, n)
-		random.Read(body)
-		w.WriteHeader(&tar.Header{Name: fmt.Sprintf("data/file%d-%d", seed, i), Mode: 0o644, Size: int64(n)})
-		w.Write(body)
+		must(w.WriteHeader(&tar.Header{Name: fmt.Sprintf("data/file%d-%d", seed, i), Mode: 0o644, Size: int64(n)}))
+		_, err := io.CopyN(w, random, int64(n))
+		must(err)
 	}
-	w.Close()
+	must(w.Close())
 	return buf.Bytes()
+}
+
+// must panics: writing to memory does not fail.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
 }
 
 // Layer is a layer made for a test.

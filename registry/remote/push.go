@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 
 	"rhizome/registry/layout"
@@ -208,7 +209,7 @@ func (p *pusher) put(ctx context.Context, d ocispec.Descriptor, name string) err
 // means.
 func explainManifest(err error, d ocispec.Descriptor) error {
 	var answer *errcode.ErrorResponse
-	if errors.As(err, &answer) && (answer.StatusCode == 413 || answer.StatusCode == 400) && d.Size > 1<<20 {
+	if errors.As(err, &answer) && (answer.StatusCode == http.StatusRequestEntityTooLarge || answer.StatusCode == http.StatusBadRequest) && d.Size > 1<<20 {
 		return fmt.Errorf("%w: the manifest has %d bytes, and this registry seems to take fewer", err, d.Size)
 	}
 	return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -89,7 +90,7 @@ func (w *watchdog) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // stalledOr prefers the watchdog's reason to the transport's "context canceled".
 func stalledOr(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil && cause != context.Canceled {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		return cause
 	}
 	return err
@@ -108,10 +109,10 @@ func (w *watched) Read(p []byte) (int, error) {
 	if n > 0 {
 		w.moved()
 	}
-	if err == io.EOF && w.ended != nil {
+	if errors.Is(err, io.EOF) && w.ended != nil {
 		w.ended()
 	}
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = stalledOr(w.ctx, err)
 	}
 	return n, err

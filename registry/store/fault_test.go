@@ -170,7 +170,7 @@ func checkBeliefs(t *testing.T, s *store.Store, sc scene, workErr error) {
 // Making keys is slow, so only some of the calls fail.
 func TestANodeHasAllItsHostKeysOrNone(t *testing.T) {
 	ctx := context.Background()
-	for at := 3; ; at += 9 {
+	for at := 3; ; at += 14 {
 		dir := t.TempDir()
 		open(t, dir, store.Options{})
 		work := func(s *store.Store) error { _, err := s.SSHHostKeys(ctx, "web", "n1"); return err }

@@ -55,16 +55,14 @@ func TestGarbageIsWhatNothingNeeds(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { lease.Close() })
+			t.Cleanup(lease.Close)
 		}, true},
 		{"a process that ended", func(t *testing.T, s *store.Store, d ocispec.Descriptor) {
 			lease, err := s.Lease(ctx, "serve", d.Digest)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := lease.Close(); err != nil {
-				t.Fatal(err)
-			}
+			lease.Close()
 		}, false},
 		{"a name that another program wrote into the index", func(t *testing.T, s *store.Store, d ocispec.Descriptor) {
 			if err := s.Images().Tag(ctx, d, "anything"); err != nil {
@@ -149,9 +147,7 @@ func TestARunningBuildKeepsWhatItWrote(t *testing.T) {
 	if err != nil || !whole(s, image) || len(report.Leases) != 1 || report.Leases[0].PID != os.Getpid() {
 		t.Errorf("while it runs: %+v, %v", report, err)
 	}
-	if err := lease.Close(); err != nil {
-		t.Fatal(err)
-	}
+	lease.Close()
 	if _, err := s.GC(ctx, store.GCOptions{Grace: -1}); err != nil || whole(s, image) {
 		t.Errorf("after it ended: whole %v, %v", whole(s, image), err)
 	}

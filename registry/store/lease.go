@@ -65,14 +65,13 @@ func (l *Lease) Need(digests ...digest.Digest) error {
 	return nil
 }
 
-// Close ends the lease.
-func (l *Lease) Close() error {
-	err := l.s.fs.Remove(l.path)
-	l.release()
-	if err != nil {
-		return fmt.Errorf("ending the lease %q: %w", l.path, err)
+// Close ends the lease. A file that cannot be removed holds nobody up: its lock
+// is gone.
+func (l *Lease) Close() {
+	if err := l.s.fs.Remove(l.path); err != nil {
+		l.s.log.Debug("leaving the file of a lease that ended", "file", l.path, "error", err)
 	}
-	return nil
+	l.release()
 }
 
 // liveLeases lists the leases that somebody holds, and removes the others.

@@ -21,14 +21,13 @@ const (
 func (s *Store) sweep() {
 	root := s.path(dirTemp)
 	_ = filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || path == root {
+		if err != nil {
+			return err
+		}
+		if path == root || e.IsDir() && keepFolder(root, path) {
 			return nil
 		}
-		if e.IsDir() && keepFolder(root, path) {
-			return nil
-		}
-		info, err := e.Info()
-		if err == nil && s.now().Sub(info.ModTime()) > maxAge(root, path) {
+		if info, err := e.Info(); err == nil && s.now().Sub(info.ModTime()) > maxAge(root, path) {
 			s.sweepOne(path, e)
 		}
 		if e.IsDir() {
