@@ -65,13 +65,23 @@ func (t *Toolchest) hold(ctx context.Context, env Env, name string) error {
 	return nil
 }
 
+// toolConf is the src.conf(5) of tools and kernels. No LLVM is to be built
+// where one is brought along; left to itself, kernel-toolchain compiles the
+// generators that LLVM's own programs would want, for longer than all the rest.
+func toolConf(host, toolchain string) string {
+	if host == "freebsd" && toolchain == "" {
+		return ""
+	}
+	return "WITHOUT_CLANG=yes\nWITHOUT_LLD=yes\nWITHOUT_LLDB=yes\nWITHOUT_LLVM_BINUTILS=yes\nWITHOUT_TESTS=yes\n"
+}
+
 func (t *Toolchest) make(ctx context.Context, env Env, p *Project) error {
 	unlock, err := lock(ctx, filepath.Join(t.dir, "lock"), false, func() { env.say("waiting for another build in %s", t.dir) })
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if t.Build, err = p.Build(ctx, env, filepath.Join(t.dir, "obj"), ""); err != nil {
+	if t.Build, err = p.Build(ctx, env, filepath.Join(t.dir, "obj"), toolConf(p.host(), p.Toolchain)); err != nil {
 		return err
 	}
 	done := filepath.Join(t.dir, "toolchain.done")
