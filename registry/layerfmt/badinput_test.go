@@ -24,7 +24,7 @@ func TestTarsThatNoLayerMayHoldAreRefusedByName(t *testing.T) {
 		"absolute":         {`"/etc/passwd": an absolute path`, []tar.Header{file("/etc/passwd")}},
 		"not UTF-8":        {`not UTF-8`, []tar.Header{file("caf\xe9")}},
 		"long name":        {`a name of 256 bytes`, []tar.Header{file(strings.Repeat("n", 256))}},
-		"long path":        {`a path of`, []tar.Header{file(strings.Repeat("nnnnnnnn/", 500)+"n")}},
+		"long path":        {`a path of`, []tar.Header{file(strings.Repeat("nnnnnnnn/", 500) + "n")}},
 		"twice":            {`"./a": it comes a second time (first as a file)`, []tar.Header{file("a"), file("./a")}},
 		"file over dir":    {`comes a second time (first as a directory)`, []tar.Header{file("a/b"), file("a")}},
 		"below a file":     {`it lies in "a", which is a file`, []tar.Header{file("a"), file("a/b")}},
