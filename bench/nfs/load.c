@@ -159,7 +159,7 @@ static const unsigned char *onecall(struct conn *c, unsigned char *end)
 		ssize_t n = read(c->fd, c->in + c->inlen, BUF - c->inlen);
 		if (n <= 0) die("read");
 		c->inlen += n;
-		if (c->udp) return body(c->in);
+		if (c->udp) { c->inlen = 0; return body(c->in); }
 		want = get(c->in) & 0x7fffffff;
 		if (c->inlen >= want + 4) { c->inlen = 0; return body(c->in + 4); }
 	}
