@@ -26,26 +26,26 @@ type Decision struct {
 // Decide lays a name beside the machine's boot spec. Files win over generated
 // texts, so that an image may bring a pxelinux configuration of its own.
 func Decide(m Machine, name string) Decision {
-	tried := Clean(name, m.Node.Name)
-	if len(tried) == 0 {
+	asked := Clean(name)
+	if asked == "" {
 		return Decision{Reason: fmt.Sprintf("%.64q is not a file name", name)}
 	}
 	allowed := Allowed(m.Node.Boot)
-	if p := match(allowed, tried); p != "" {
+	if p := match(allowed, asked); p != "" {
 		return Decision{Path: p, Name: p}
 	}
-	if d, ok := generate(m, tried); ok {
-		return d
+	if text := generate(m, asked); text != nil {
+		return Decision{Text: text, Name: asked}
 	}
-	return refuse(m, tried, allowed)
+	return refuse(m, asked, allowed)
 }
 
-func refuse(m Machine, tried, allowed []string) Decision {
-	reason := fmt.Sprintf("%q is not a file that the boot spec of node %q names", tried[0], m.Node.Name)
-	if why := normalProbe(tried[0]); why != "" {
+func refuse(m Machine, asked string, allowed []string) Decision {
+	reason := fmt.Sprintf("%q is not a file that the boot spec of node %q names", asked, m.Node.Name)
+	if why := normalProbe(asked); why != "" {
 		reason += " (" + why + ")"
 	}
-	return Decision{Reason: reason, Nearest: nearest(tried[len(tried)-1], append(allowed, generatedNames(m)...))}
+	return Decision{Reason: reason, Nearest: nearest(asked, append(allowed, generatedNames(m)...))}
 }
 
 // normalProbe tells the misses that belong to a healthy boot.
@@ -73,31 +73,39 @@ func Allowed(b imagefmt.Boot) []string {
 	return slices.Compact(allowed)
 }
 
-// match finds the allowed path that is meant: the very path, else the same but
-// for its case (FAT habits of UEFI), else the only one with that base name
-// (DHCP's file field often says "pxelinux.0" alone, and pxelinux asks for its
-// modules beside itself, where Debian does not keep them).
-func match(allowed, tried []string) string {
-	same := []func(a, p string) bool{
-		func(a, p string) bool { return a == p },
-		strings.EqualFold,
-		func(a, p string) bool { return path.Base(a) == path.Base(p) },
+// match finds the allowed path that is meant: the very path; else the longest
+// that the asked one ends in, since folders come before it in many ways (the
+// /diskless/tftp and /tftpboot of old recipes, the export's path from FreeBSD's loader, its
+// own folder from pxelinux, even before a path with a slash); else the only one of
+// that base name (DHCP's file field often says "pxelinux.0" alone, and pxelinux
+// asks for its modules beside itself, where Debian does not keep them). Letters'
+// case is told apart only where that leads somewhere: FAT does not, nor does UEFI.
+func match(allowed []string, asked string) string {
+	if slices.Contains(allowed, asked) {
+		return asked
 	}
-	for _, eq := range same {
-		for _, p := range tried {
-			if a := only(allowed, p, eq); a != "" {
-				return a
-			}
-		}
+	if a := longestEnd(allowed, asked); a != "" {
+		return a
 	}
-	return ""
+	return onlyBase(allowed, path.Base(asked))
 }
 
-// only returns the one allowed path that fits, or none when several do.
-func only(allowed []string, p string, eq func(a, p string) bool) string {
+func longestEnd(allowed []string, asked string) string {
 	found := ""
 	for _, a := range allowed {
-		if !eq(a, p) {
+		if len(a) > len(found) && len(a) <= len(asked) && strings.EqualFold(asked[len(asked)-len(a):], a) {
+			found = a
+		}
+	}
+	return found
+}
+
+// onlyBase returns the one allowed path of a base name, or none when several
+// have it.
+func onlyBase(allowed []string, base string) string {
+	found := ""
+	for _, a := range allowed {
+		if !strings.EqualFold(path.Base(a), base) {
 			continue
 		}
 		if found != "" {

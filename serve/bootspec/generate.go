@@ -8,17 +8,15 @@ import (
 	"strings"
 )
 
-// generate answers names of texts that are written from the boot spec.
-func generate(m Machine, tried []string) (Decision, bool) {
-	for _, p := range tried {
-		switch {
-		case slices.Contains(ipxeNames(m), path.Base(p)):
-			return Decision{Name: p, Text: IPXE(m)}, true
-		case isPXELinuxConfig(m, p):
-			return Decision{Name: p, Text: PXELinux(m)}, true
-		}
+// generate writes the text that goes by a name, or nothing.
+func generate(m Machine, asked string) []byte {
+	switch {
+	case slices.Contains(ipxeNames(m), path.Base(asked)):
+		return IPXE(m)
+	case isPXELinuxConfig(m, asked):
+		return PXELinux(m)
 	}
-	return Decision{}, false
+	return nil
 }
 
 // ipxeNames are the names that a script goes by; autoexec.ipxe is asked for by

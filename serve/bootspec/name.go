@@ -9,42 +9,15 @@ import (
 // all (RFC 1350 packets), and no firmware sends longer ones.
 const maxName = 1024
 
-// oldRoots are folders of servers that firmware was told to ask for before, in
-// recipes of other systems and of this project's forebear. They are tried with
-// and without.
-var oldRoots = [...]string{"/diskless/tftp", "/tftpboot", "/var/lib/tftpboot", "/var/lib/tftp", "/srv/tftp", "/srv/tftpboot"}
-
-// Clean turns a name as firmware mangles it into the absolute paths it may
-// mean, likeliest first. None of them holds "..", a backslash or a control
-// character. An empty result means that the name cannot be a path.
+// Clean turns a name as firmware mangles it into the absolute path that it
+// means. The path holds no "..", backslash or control character. It is empty when the name
+// cannot be a path.
 //
 // Seen: no leading slash or several (PXE ROMs), backslashes and drive letters
 // (Windows' boot manager, some UEFI), 0xff at the end (ROMs that read option 67
-// past its length), a whole URL, and the export's path in front (FreeBSD's
-// loader: root path plus file).
-func Clean(name, node string) []string {
-	p := unmangle(name)
-	if p == "" {
-		return nil
-	}
-	found := []string{p}
-	for _, root := range oldRoots {
-		found = appendBelow(found, p, root)
-	}
-	if node != "" && !strings.Contains(node, "/") {
-		found = appendBelow(found, p, "/nodes/"+node)
-	}
-	return found
-}
-
-func appendBelow(found []string, p, root string) []string {
-	if rest, ok := strings.CutPrefix(p, root+"/"); ok {
-		return append(found, "/"+rest)
-	}
-	return found
-}
-
-func unmangle(name string) string {
+// past its length), a whole URL. Folders in front of the path are match's to
+// judge.
+func Clean(name string) string {
 	name = strings.TrimRight(name, "\xff \r\n\t")
 	if name == "" || len(name) > maxName || strings.ContainsFunc(name, isControl) {
 		return ""

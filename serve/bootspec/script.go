@@ -119,15 +119,15 @@ func writeLoader(b *strings.Builder, m Machine, loader, firmware string) {
 }
 
 // PXELinux writes the machine's pxelinux configuration (syslinux(1),
-// pxelinux.txt). Names are absolute, so that no prefix of pxelinux's own is put
-// before them; IPAPPEND 2 adds BOOTIF.
+// pxelinux.txt). "::" keeps pxelinux 6 from putting its own folder before a path,
+// which it does even before a slash; IPAPPEND 2 adds BOOTIF.
 func PXELinux(m Machine) []byte {
 	boot := m.Node.Boot
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s: node %s, image %s\nDEFAULT linux\nPROMPT 0\nTIMEOUT 0\n", oneLine(m.Cluster.Name), oneLine(m.Node.Name), m.Digest)
-	fmt.Fprintf(&b, "LABEL linux\n  KERNEL %s\n", path.Clean("/"+boot.Kernel))
+	fmt.Fprintf(&b, "LABEL linux\n  KERNEL ::%s\n", path.Clean("/"+boot.Kernel))
 	if boot.Initrd != "" {
-		fmt.Fprintf(&b, "  INITRD %s\n", path.Clean("/"+boot.Initrd))
+		fmt.Fprintf(&b, "  INITRD ::%s\n", path.Clean("/"+boot.Initrd))
 	}
 	if args := Cmdline(m); args != "" {
 		fmt.Fprintf(&b, "  APPEND %s\n", args)
