@@ -81,13 +81,13 @@ func statement(line string) (word, rest string) {
 
 func (r *resolver) statement(word, rest string, depth int) error {
 	switch word {
-	case "include", "includeoptions":
+	case "include":
 		return r.file(strings.Trim(rest, `"`), depth+1)
 	case "ident":
 		r.c.Ident = strings.Trim(rest, `"`)
 	case "option", "options":
 		for _, o := range list(rest) {
-			k, v, _ := strings.Cut(o, "=")
+			k, v, _ := strings.Cut(strings.Trim(o, `"`), "=")
 			r.c.Options[k] = strings.Trim(v, `"`)
 		}
 	case "nooption", "nooptions":
