@@ -2,19 +2,6 @@ package dhcp
 
 import "golang.org/x/net/bpf"
 
-// etherType is what a tap's frames are of; 0 is none.
-func (t tap) etherType() uint16 {
-	switch t {
-	case tapARP:
-		return etherARP
-	case tapSolicitations:
-		return etherIPv6
-	case tapReplies:
-		return etherIPv4
-	}
-	return 0
-}
-
 // filter keeps in the kernel what is not of interest: serve's own NFS traffic
 // passes the same interface.
 func (t tap) filter() []bpf.Instruction {

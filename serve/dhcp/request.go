@@ -77,7 +77,7 @@ func newRequest(m *dhcpv4.DHCPv4) *Request {
 func decode(p []byte) (*dhcpv4.DHCPv4, error) {
 	m, err := dhcpv4.FromBytes(withCookie(p))
 	if errors.Is(err, io.ErrUnexpectedEOF) {
-		m, err = dhcpv4.FromBytes(append(slices.Clone(withCookie(p)), byte(dhcpv4.OptionEnd.Code())))
+		m, err = dhcpv4.FromBytes(append(slices.Clone(withCookie(p)), optEnd))
 	}
 	if err != nil {
 		return nil, err
@@ -91,7 +91,7 @@ func withCookie(p []byte) []byte {
 	if len(p) >= headerLen+cookieLen && binary.BigEndian.Uint32(p[headerLen:]) == 0x63825363 {
 		return p
 	}
-	return append(slices.Clone(p[:headerLen]), 0x63, 0x82, 0x53, 0x63, byte(dhcpv4.OptionEnd.Code()))
+	return append(slices.Clone(p[:headerLen]), 0x63, 0x82, 0x53, 0x63, optEnd)
 }
 
 // unfold reads options out of the file and sname fields where option 52 says

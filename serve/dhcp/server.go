@@ -57,17 +57,31 @@ func (s *Server) Serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for {
-		next := s.follow(ctx, now, changes)
+	for session != nil {
+		now = s.follow(ctx, now, changes)
 		session.close()
-		if ctx.Err() != nil {
-			return nil
-		}
-		if session, err = s.open(ctx, next); err != nil {
-			return err
-		}
-		now = next
+		session, now = s.reopen(ctx, now)
 	}
+	return nil
+}
+
+// reopen tries until it succeeds, or gives nil when ctx ends: an interface that
+// comes and goes, or an address that another program takes for a moment, must
+// not end the service of a rack.
+func (s *Server) reopen(ctx context.Context, now state) (*session, state) {
+	for ctx.Err() == nil {
+		session, err := s.open(ctx, now)
+		if err == nil {
+			return session, now
+		}
+		s.Log.Error(err.Error()+"; trying again", "interface", s.Config.Interface)
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+		now = inspect(s.Config.Interface)
+	}
+	return nil, now
 }
 
 func (s *Server) defaults() {

@@ -76,6 +76,19 @@ func setUp(fd int, ifi *net.Interface, t tap) error {
 	return os.NewSyscallError("bind AF_PACKET", unix.Bind(fd, to))
 }
 
+// etherType is what a tap's frames are of; 0 is none.
+func (t tap) etherType() uint16 {
+	switch t {
+	case tapARP:
+		return etherARP
+	case tapSolicitations:
+		return etherIPv6
+	case tapReplies:
+		return etherIPv4
+	}
+	return 0
+}
+
 func networkOrder(v uint16) uint16 {
 	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, v))
 }
