@@ -88,7 +88,9 @@ func (r *resolver) statement(word, rest string, depth int) error {
 	case "option", "options":
 		for _, o := range list(rest) {
 			k, v, _ := strings.Cut(strings.Trim(o, `"`), "=")
-			r.c.Options[k] = strings.Trim(v, `"`)
+			if k != "" {
+				r.c.Options[k] = strings.Trim(v, `"`)
+			}
 		}
 	case "nooption", "nooptions":
 		for _, o := range list(rest) {
