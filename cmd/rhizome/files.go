@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"io/fs"
 	"path"
 
 	"rhizome/registry/store"
@@ -160,20 +159,26 @@ func describe(v *rootfs.View, name string, f rootfs.File) (listed, error) {
 	return l, err
 }
 
-// modeText is the mode as ls(1) writes it, but for setuid and sticky, which Go
-// writes in front.
+// modeText is the mode as ls(1) writes it.
 func modeText(a rootfs.Attr) string {
-	m := fs.FileMode(a.Mode & 0o777)
-	for bit, flag := range map[uint32]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
-		if a.Mode&bit != 0 {
-			m |= flag
+	kinds := map[rootfs.Kind]byte{
+		rootfs.Dir: 'd', rootfs.Regular: '-', rootfs.Symlink: 'l', rootfs.Char: 'c', rootfs.Block: 'b', rootfs.Fifo: 'p',
+	}
+	text := append([]byte{kinds[a.Kind]}, "rwxrwxrwx"...)
+	for i := range 9 {
+		if a.Mode&(0o400>>i) == 0 {
+			text[1+i] = '-'
 		}
 	}
-	kinds := map[rootfs.Kind]fs.FileMode{
-		rootfs.Dir: fs.ModeDir, rootfs.Symlink: fs.ModeSymlink, rootfs.Fifo: fs.ModeNamedPipe,
-		rootfs.Block: fs.ModeDevice, rootfs.Char: fs.ModeDevice | fs.ModeCharDevice,
+	for i, special := range []struct {
+		bit uint32
+		set string
+	}{{0o4000, "sS"}, {0o2000, "sS"}, {0o1000, "tT"}} {
+		if at := 3 + 3*i; a.Mode&special.bit != 0 {
+			text[at] = special.set[map[bool]int{true: 0, false: 1}[text[at] == 'x']]
+		}
 	}
-	return (m | kinds[a.Kind]).String()
+	return string(text)
 }
 
 func (a *app) printListed(files []listed) error {

@@ -53,7 +53,24 @@ func Normalize(t *tree.Tree, epoch time.Time) error {
 	if e := t.Lookup("etc/apt/sources.list"); e != nil {
 		e.Body = tree.Text(sourcesList)
 	}
+	if err := mountPoints(t); err != nil {
+		return err
+	}
 	return shadowDates(t, epoch)
+}
+
+// mountPoints adds the folders that an initramfs moves its mounts to before
+// init runs: mmdebstrap leaves /dev out, and without it init finds no console.
+func mountPoints(t *tree.Tree) error {
+	for _, p := range []string{"dev", "proc", "run", "sys"} {
+		if t.Lookup(p) != nil {
+			continue
+		}
+		if err := t.Add(tree.Entry{Path: p, Kind: tree.Dir, Mode: 0o755}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sourcesList stands in place of the build's own list: the same root must not
