@@ -333,7 +333,11 @@ type socketed struct {
 // listenAt opens sockets on ports of the loopback address; 0 is any.
 func (w *world) listenAt(l rpc.Limits, port uint16) *socketed {
 	w.t.Helper()
-	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port).String()
+	return w.listenOn(l, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port).String())
+}
+
+func (w *world) listenOn(l rpc.Limits, addr string) *socketed {
+	w.t.Helper()
 	nl, err := net.Listen("tcp", addr)
 	if err != nil {
 		w.t.Fatal(err)
@@ -342,7 +346,7 @@ func (w *world) listenAt(l rpc.Limits, port uint16) *socketed {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	s := &socketed{world: w, rpc: rpc.NewServer(w.Programs(), l, nil),
+	s := &socketed{world: w, rpc: rpc.NewServer(append(w.Programs(), portmapper().Program()), l, nil),
 		tcp: nl.Addr().(*net.TCPAddr).AddrPort(), udp: pc.LocalAddr().(*net.UDPAddr).AddrPort()}
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
@@ -356,4 +360,14 @@ func (w *world) listenAt(l rpc.Limits, port uint16) *socketed {
 // default.
 func (s *socketed) url(path string) string {
 	return fmt.Sprintf("nfs://127.0.0.1/nodes/a%s?nfsport=%d&mountport=%d", path, s.tcp.Port(), s.tcp.Port())
+}
+
+// portmapper says what serve's says.
+func portmapper() *rpc.Portmapper {
+	var ms []rpc.Mapping
+	for _, t := range []rpc.Transport{rpc.TCP, rpc.UDP} {
+		ms = append(ms, rpc.Mapping{Program: Program, Version: 3, Transport: t, Port: Port},
+			rpc.Mapping{Program: MountProgram, Version: 3, Transport: t, Port: MountPort})
+	}
+	return rpc.NewPortmapper(ms...)
 }
