@@ -148,6 +148,7 @@ type Kernel struct {
 
 	// Debian: packages that bring the kernel ("linux-image-amd64" unless
 	// named) and modules that its initramfs carries besides the shipped list.
+	// FreeBSD: Modules are the folders of sys/modules to build; none means all.
 	Packages []string
 	Modules  []string
 	places

@@ -105,7 +105,7 @@ func distributionKeys() mapping[Distribution] {
 func kernelKeys() mapping[Kernel] {
 	return mapping[Kernel]{
 		title: "a kernel stage",
-		intro: "`config` to `nodevices` are FreeBSD's, `packages` and `modules` Linux's.",
+		intro: "`config` to `nodevices` are FreeBSD's, `packages` is Linux's; `modules` means a list of modules to build on FreeBSD.",
 		keys: []key[Kernel]{
 			{name: "name", shape: "name", def: "that of `config`, or `default`", example: "name: default", doc: "What nodes choose it by.",
 				set: text(func(k *Kernel) *string { return &k.Name })},
@@ -123,7 +123,7 @@ func kernelKeys() mapping[Kernel] {
 				set: texts(func(k *Kernel) *[]string { return &k.NoDevices })},
 			{name: "packages", shape: "list of names", def: "[linux-image-amd64]", example: "packages: [linux-image-cloud-amd64]", doc: "The packages that bring the kernel.",
 				set: texts(func(k *Kernel) *[]string { return &k.Packages })},
-			{name: "modules", shape: "list of names", def: "[]", example: "modules: [mlx5_core]", doc: "Modules for the initramfs beside the shipped list.",
+			{name: "modules", shape: "list of names", def: "[]", example: "modules: [mlx5_core]", doc: "Linux: modules for the initramfs beside the shipped list. FreeBSD: the folders of sys/modules to build, instead of all.",
 				set: texts(func(k *Kernel) *[]string { return &k.Modules })},
 		},
 	}

@@ -72,7 +72,7 @@ func (c *checker) kernelKeys(s *Stage, k *Kernel) {
 	case "linux":
 		wrong = []string{"config", "include", "options", "nooptions", "devices", "nodevices"}
 	case "freebsd":
-		wrong = []string{"packages", "modules"}
+		wrong = []string{"packages"}
 		if k.Config == "" {
 			c.fail(s.Pos, "write kernel: {config: GENERIC}, or a new name with include: GENERIC", "the kernel stage has no \"config\"")
 		}

@@ -145,6 +145,24 @@ func worldFacts(t *tree.Tree) map[string]string {
 	return facts
 }
 
+// Lock resolves a branch or tag of the source's repository to its commit of
+// now. A source that lies in a folder has nothing to lock.
+func (w World) Lock(ctx context.Context, _ pipeline.Env, into *recipes.Lock) error {
+	src := w.Source.src
+	if src.Git == "" {
+		return nil
+	}
+	commit, err := freebsd.ResolveCommit(ctx, src.Git, src.Commit)
+	if err != nil {
+		return err
+	}
+	if into.Commits == nil {
+		into.Commits = map[string]string{}
+	}
+	into.Commits[freebsd.LockName(src.Git, src.Commit)] = commit
+	return nil
+}
+
 // Distribution is make distribution as a step.
 type Distribution struct {
 	Source *FreeBSDSource

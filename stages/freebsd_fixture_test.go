@@ -1,7 +1,9 @@
 package stages
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
@@ -514,4 +516,96 @@ func (f *fixture) without(t *testing.T, name, word string) {
 		}
 	}
 	f.write(t, name, strings.Join(kept, "\n"))
+}
+
+func TestASourceInGitIsLockedFetchedAndBuilt(t *testing.T) {
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("skipped: git is not installed")
+	}
+	f := newFixture(t)
+	for _, args := range [][]string{{"init", "-q", "-b", "releng"}, {"add", "-A", "-f"}, {"-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "15.1"}} {
+		if out, err := exec.Command("git", append([]string{"-C", f.src}, args...)...).CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v: %s", args, err, out)
+		}
+	}
+	fromFolder := fmt.Sprint(f.inputs(t, "world"))
+	f.recipe.Source.Src.Git, f.recipe.Source.Src.Dir, f.recipe.Source.Src.Commit = "file://"+f.src, "", "releng"
+	if _, err := f.run(t.Context(), "world"); err == nil || !strings.Contains(err.Error(), "rhizome lock") {
+		t.Errorf("a branch without a lock gives %v", err)
+	}
+	f.env.Lock = &recipes.Lock{}
+	if err := f.stages()["world"].(World).Lock(t.Context(), f.env, f.env.Lock); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(f.inputs(t, "world")); got != fromFolder {
+		t.Errorf("the same tree by git has other inputs:\n%s\n%s", fromFolder, got)
+	}
+	f.build(t, "world")
+}
+
+func TestReleaseSetsBecomeLayersOfABase(t *testing.T) {
+	if _, err := exec.LookPath("xz"); err != nil {
+		t.Skip("skipped: xz is not installed")
+	}
+	f := newFixture(t)
+	base := f.build(t, "world").Tree
+	if err := base.Merge(f.build(t, "distribution").Tree); err != nil {
+		t.Fatal(err)
+	}
+	sets := t.TempDir()
+	manifest := txz(t, sets, "base", base) + txz(t, sets, "kernel", f.build(t, "kernel").Tree)
+	if err := os.WriteFile(filepath.Join(sets, "MANIFEST"), []byte(manifest), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f.recipe.Source = recipes.Source{Dists: &recipes.Dists{From: sets, Sets: []string{"base", "kernel"}}}
+	want := []string{"map[boot.bios:/boot/pxeboot boot.uefi:/boot/loader.efi]", "map[kernel.path:/boot/kernel/kernel]"}
+	for i, d := range NewDists(f.recipe, nil) {
+		env := f.env
+		env.Work = t.TempDir()
+		out, err := d.Run(t.Context(), env, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(out.Facts); got != want[i] {
+			t.Errorf("%s: facts are %s, want %s", d.Info().Name, got, want[i])
+		}
+		if i == 0 && list(out.Tree) != list(base) {
+			t.Errorf("the set's tree is not the one it was made of:\n%s", list(out.Tree))
+		}
+	}
+}
+
+// txz writes a tree as a release set and returns its line of the MANIFEST.
+func txz(t *testing.T, dir, name string, tr *tree.Tree) string {
+	t.Helper()
+	if err := tr.Normalize(); err != nil {
+		t.Fatal(err)
+	}
+	var tar bytes.Buffer
+	if err := layer.WriteTar(&tar, tr, time.Unix(0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("xz", "-0", "--stdout")
+	cmd.Stdin = &tar
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".txz"), out, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%s.txz\t%x\t1\t%s\n", name, sha256.Sum256(out), name)
+}
+
+// BenchmarkSecondPlan is what all FreeBSD stages' inputs cost when nothing has
+// changed.
+func BenchmarkSecondPlan(b *testing.B) {
+	f := newFixture(b)
+	for b.Loop() {
+		for _, s := range f.stages() {
+			if _, err := s.Inputs(b.Context(), f.env); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
 }
