@@ -8,6 +8,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -558,8 +560,11 @@ func TestReleaseSetsBecomeLayersOfABase(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.recipe.Source = recipes.Source{Dists: &recipes.Dists{From: sets, Sets: []string{"base", "kernel"}}}
+	server := httptest.NewServer(http.FileServer(http.Dir(sets)))
+	defer server.Close()
+	f.recipe.Source.Dists.From = server.URL
 	want := []string{"map[boot.bios:/boot/pxeboot boot.uefi:/boot/loader.efi]", "map[kernel.path:/boot/kernel/kernel]"}
-	for i, d := range NewDists(f.recipe, nil) {
+	for i, d := range NewDists(f.recipe, HTTPGetter(server.Client())) {
 		env := f.env
 		env.Work = t.TempDir()
 		out, err := d.Run(t.Context(), env, nil)
@@ -572,6 +577,16 @@ func TestReleaseSetsBecomeLayersOfABase(t *testing.T) {
 		if i == 0 && list(out.Tree) != list(base) {
 			t.Errorf("the set's tree is not the one it was made of:\n%s", list(out.Tree))
 		}
+	}
+}
+
+func TestASetThatTheServerLacksIsASentence(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	r := &recipes.Recipe{Source: recipes.Source{Dists: &recipes.Dists{From: server.URL, Sets: []string{"base"}}}}
+	_, err := NewDists(r, HTTPGetter(nil))[0].Inputs(t.Context(), pipeline.Env{Work: t.TempDir()})
+	if err == nil || !strings.Contains(err.Error(), "404 Not Found; is the release and architecture in the URL right?") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -10,12 +10,14 @@ import (
 
 	"rhizome/pipeline"
 	"rhizome/recipes"
+	"rhizome/stages/dists"
 )
 
 // For lists the steps of a recipe: its source, its stages in their order, what
-// all nodes share, and last each node's own layer.
-func For(r *recipes.Recipe) ([]pipeline.Stage, error) {
-	l := lister{recipe: r, debian: NewDebianArchive(r), seen: map[string]int{}}
+// all nodes share, and last each node's own layer. get opens URLs of release
+// sets.
+func For(r *recipes.Recipe, get dists.Getter) ([]pipeline.Stage, error) {
+	l := lister{recipe: r, get: get, debian: NewDebianArchive(r), seen: map[string]int{}}
 	if err := l.source(); err != nil {
 		return nil, err
 	}
@@ -37,6 +39,7 @@ func For(r *recipes.Recipe) ([]pipeline.Stage, error) {
 // lister gathers the steps of one recipe.
 type lister struct {
 	recipe  *recipes.Recipe
+	get     dists.Getter
 	debian  *DebianArchive
 	freebsd *FreeBSDSource
 	steps   []pipeline.Stage
@@ -69,8 +72,16 @@ func (l *lister) source() error {
 		l.add(l.debian.Debian())
 	case src.Src != nil:
 		l.freebsd = NewFreeBSDSource(l.recipe, "")
+	case src.Dists != nil:
+		for _, d := range NewDists(l.recipe, HTTPGetter(nil)) {
+			l.add(d)
+		}
+	case src.Dists != nil:
+		for _, set := range NewDists(l.recipe, l.get) {
+			l.add(set)
+		}
 	default:
-		return fmt.Errorf("%s: this version of rhizome cannot build on such a source; it knows src and debian", src.Pos)
+		return fmt.Errorf("%s: this version of rhizome cannot build on such a source; it knows src, dists and debian", src.Pos)
 	}
 	return nil
 }
