@@ -64,7 +64,7 @@ func Install(ctx context.Context, env Env, s Spec, customize, extra []string) (*
 	if err := os.RemoveAll(repo); err != nil {
 		return nil, fmt.Errorf("clearing the build's folder: %w", err)
 	}
-	defer os.RemoveAll(repo)
+	defer func() { _ = os.RemoveAll(repo) }()
 	archive, err := aptlock.Repository(ctx, repo, s.Set, s.Request.Arch, files)
 	if err != nil {
 		return nil, err

@@ -156,7 +156,7 @@ func replace(name, text string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }()
 	_, err = f.WriteString(text)
 	if cerr := f.Close(); err == nil {
 		err = cerr

@@ -101,7 +101,7 @@ func (a *Apt) download(ctx context.Context, r Request, debs string, missing []re
 	if err != nil {
 		return fmt.Errorf("making room for packages: %w", err)
 	}
-	defer os.RemoveAll(part)
+	defer func() { _ = os.RemoveAll(part) }()
 	var trouble error
 	bases := uniqueURIs(ro.sources)
 	for _, uri := range bases {
@@ -173,7 +173,7 @@ func settle(part, debs string, want []recipes.LockedPackage) []recipes.LockedPac
 	for _, p := range want {
 		from := filepath.Join(part, p.SHA256)
 		if verify(from, p) != nil || os.Rename(from, filepath.Join(debs, p.SHA256+".deb")) != nil {
-			os.Remove(from)
+			_ = os.Remove(from)
 			missing = append(missing, p)
 		}
 	}

@@ -73,7 +73,7 @@ func (ro *root) lock(ctx context.Context) (func(), error) {
 	select {
 	case err = <-got:
 	case <-ctx.Done():
-		go func() { <-got; f.Close() }()
+		go func() { _, _ = <-got, f.Close() }()
 		return nil, context.Cause(ctx)
 	}
 	if err != nil {

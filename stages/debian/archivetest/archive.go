@@ -90,7 +90,7 @@ func (a *Archive) makeKey(t *testing.T) {
 	a.gnupg, a.Keyring = home, filepath.Join(home, "keyring.gpg")
 	t.Cleanup(func() {
 		a.run(t, "gpgconf", "--kill", "all")
-		os.RemoveAll(home)
+		_ = os.RemoveAll(home)
 	})
 	a.run(t, "gpg", "--batch", "--quiet", "--passphrase", "", "--quick-gen-key", "rhizome test archive", "rsa2048", "sign", "never")
 	a.run(t, "gpg", "--batch", "--quiet", "--output", a.Keyring, "--export")

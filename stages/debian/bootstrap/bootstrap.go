@@ -70,7 +70,7 @@ func Root(ctx context.Context, env Env, s Spec) (tar string, err error) {
 			err = cerr
 		}
 		if err != nil {
-			os.Remove(tar)
+			_ = os.Remove(tar)
 		}
 	}()
 	args, err := s.args(tar)
