@@ -3,6 +3,7 @@ package rootfs
 import (
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"weak"
@@ -77,7 +78,7 @@ func (l *Layer) fileIn(info layerfmt.FrameInfo) string {
 	for i := layerfmt.Root; int(i) <= l.x.Len(); i++ {
 		off, size, ok := l.x.Body(i)
 		if ok && size > 0 && off < info.Stream+int64(info.Plain) && off+size > info.Stream {
-			return l.x.Path(i)
+			return strings.Clone(l.x.Path(i))
 		}
 	}
 	return ""

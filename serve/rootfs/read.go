@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 
 	"rhizome/registry/layerfmt"
 )
@@ -162,6 +163,6 @@ func (v *View) name(err error, f File) error {
 		return err
 	}
 	named := *d
-	named.File = v.layers[f.Layer].x.Path(layerfmt.Inode(f.Inode))
+	named.File = strings.Clone(v.layers[f.Layer].x.Path(layerfmt.Inode(f.Inode)))
 	return &named
 }
