@@ -62,7 +62,9 @@ func unique(records []Record) ([]Record, error) {
 		if what := contradiction(out[i], r); what != "" {
 			return nil, fmt.Errorf("METALOG lines %d and %d list %q with a different %s", out[i].Line, r.Line, r.Path, what)
 		}
-		out[i] = r
+		if r.Owned || !out[i].Owned {
+			out[i] = r
+		}
 	}
 	return out, nil
 }
@@ -71,6 +73,8 @@ func contradiction(a, b Record) string {
 	switch {
 	case a.Kind != b.Kind:
 		return fmt.Sprintf("type: %s and %s", a.Kind, b.Kind)
+	case a.Owned != b.Owned && a.Kind == tree.File:
+		return "" // one of them is a hard link's
 	case a.Mode != b.Mode:
 		return fmt.Sprintf("mode: %04o and %04o", a.Mode, b.Mode)
 	case a.User != b.User:
@@ -153,19 +157,15 @@ func diskKind(m fs.FileMode) tree.Kind {
 
 // assemble lays records and disk side by side.
 func assemble(records []Record, disk map[string]found, ids IDs) (*tree.Tree, error) {
-	t, listed, first := tree.New(), map[string]bool{}, map[[2]uint64]string{}
+	t, listed, owners := tree.New(), map[string]bool{}, linkOwners(records, disk)
 	for _, r := range records {
 		listed[r.Path] = true
 		e, err := entry(r, disk, ids)
 		if err != nil {
 			return nil, fmt.Errorf("METALOG line %d: %w", r.Line, err)
 		}
-		if f := disk[r.Path]; e.Kind == tree.File && f.links > 1 {
-			if owner, ok := first[f.inode]; ok {
-				e.Link, e.Body = owner, nil
-			} else {
-				first[f.inode] = r.Path
-			}
+		if owner, ok := owners[disk[r.Path].inode]; ok && e.Kind == tree.File && owner != r.Path {
+			e.Link, e.Body = owner, nil
 		}
 		if err := t.Add(e); err != nil {
 			return nil, fmt.Errorf("METALOG line %d: %w", r.Line, err)
@@ -175,6 +175,22 @@ func assemble(records []Record, disk map[string]found, ids IDs) (*tree.Tree, err
 		return nil, err
 	}
 	return t, t.Normalize()
+}
+
+// linkOwners picks of each group of hard links the path whose record counts:
+// the first that names an owner, since the others lack setuid bits and flags.
+func linkOwners(records []Record, disk map[string]found) map[[2]uint64]string {
+	owners, owned := map[[2]uint64]string{}, map[[2]uint64]bool{}
+	for _, r := range records {
+		f := disk[r.Path]
+		if r.Kind != tree.File || f.links < 2 {
+			continue
+		}
+		if _, ok := owners[f.inode]; !ok || r.Owned && !owned[f.inode] {
+			owners[f.inode], owned[f.inode] = r.Path, r.Owned
+		}
+	}
+	return owners
 }
 
 func entry(r Record, disk map[string]found, ids IDs) (tree.Entry, error) {

@@ -30,6 +30,9 @@ type Record struct {
 	// User and Group are names, or numbers in decimal where the line has uid
 	// and gid.
 	User, Group string
+	// Owned says that the line names an owner. install(1) leaves the owner,
+	// the setuid bits and the flags out where it makes a hard link.
+	Owned bool
 	// Flags are names as chflags(1) takes them, sorted and comma-separated.
 	Flags string
 	// Target is a symbolic link's text.
@@ -185,6 +188,7 @@ func fillMode(r *Record, kv map[string]string) error {
 }
 
 func fillOwner(r *Record, kv map[string]string) error {
+	r.Owned = kv["uid"] != "" || kv["uname"] != ""
 	r.User, r.Group = first(kv["uid"], kv["uname"], "root"), first(kv["gid"], kv["gname"], "wheel")
 	return nil
 }

@@ -16,23 +16,25 @@ func TestMETALOGLines(t *testing.T) {
 		want Record
 	}{
 		"a file": {"./bin/cat type=file uname=root gname=wheel mode=0555 size=12 tags=package=runtime",
-			Record{Path: "bin/cat", Kind: tree.File, Mode: 0o555, User: "root", Group: "wheel", Size: 12}},
+			Record{Path: "bin/cat", Kind: tree.File, Mode: 0o555, User: "root", Group: "wheel", Owned: true, Size: 12}},
 		"the root": {". type=dir uname=root gname=wheel mode=0755",
-			Record{Path: ".", Kind: tree.Dir, Mode: 0o755, User: "root", Group: "wheel", Size: -1}},
+			Record{Path: ".", Kind: tree.Dir, Mode: 0o755, User: "root", Group: "wheel", Owned: true, Size: -1}},
 		"setuid and flags in another order": {"./usr/bin/su type=file uname=root gname=wheel mode=04555 flags=uarch,schg,nosunlnk",
-			Record{Path: "usr/bin/su", Kind: tree.File, Mode: 0o4555, User: "root", Group: "wheel", Flags: "schg,uarch", Size: -1}},
+			Record{Path: "usr/bin/su", Kind: tree.File, Mode: 0o4555, User: "root", Group: "wheel", Owned: true, Flags: "schg,uarch", Size: -1}},
 		"nodump is a flag though it begins with no": {"./x type=file uname=root gname=wheel mode=0644 flags=nodump",
-			Record{Path: "x", Kind: tree.File, Mode: 0o644, User: "root", Group: "wheel", Flags: "nodump", Size: -1}},
+			Record{Path: "x", Kind: tree.File, Mode: 0o644, User: "root", Group: "wheel", Owned: true, Flags: "nodump", Size: -1}},
 		"octal and C escapes": {`./a\040b\011c type=link uname=root gname=wheel mode=0755 link=d\se\#f`,
-			Record{Path: "a b\tc", Kind: tree.Symlink, Mode: 0o755, User: "root", Group: "wheel", Target: "d e#f", Size: -1}},
+			Record{Path: "a b\tc", Kind: tree.Symlink, Mode: 0o755, User: "root", Group: "wheel", Owned: true, Target: "d e#f", Size: -1}},
 		"bytes above ASCII": {`./\303\274ber type=dir uid=7 gid=13 mode=01777`,
-			Record{Path: "über", Kind: tree.Dir, Mode: 0o1777, User: "7", Group: "13", Size: -1}},
+			Record{Path: "über", Kind: tree.Dir, Mode: 0o1777, User: "7", Group: "13", Owned: true, Size: -1}},
 		"a device in numbers": {"./dev/null type=char uname=root gname=wheel mode=0666 device=native,0,19",
-			Record{Path: "dev/null", Kind: tree.CharDevice, Mode: 0o666, User: "root", Group: "wheel", Major: 0, Minor: 19, Size: -1}},
+			Record{Path: "dev/null", Kind: tree.CharDevice, Mode: 0o666, User: "root", Group: "wheel", Owned: true, Major: 0, Minor: 19, Size: -1}},
 		"a device as one dev_t": {"./dev/x type=block uname=root gname=wheel mode=0640 device=0x10200000304",
-			Record{Path: "dev/x", Kind: tree.BlockDevice, Mode: 0o640, User: "root", Group: "wheel", Major: 0x103, Minor: 0x204, Size: -1}},
+			Record{Path: "dev/x", Kind: tree.BlockDevice, Mode: 0o640, User: "root", Group: "wheel", Owned: true, Major: 0x103, Minor: 0x204, Size: -1}},
+		"a hard link, as install(1) logs it": {"./usr/bin/chfn type=file mode=0555 size=9 tags=package=runtime",
+			Record{Path: "usr/bin/chfn", Kind: tree.File, Mode: 0o555, User: "root", Group: "wheel", Size: 9}},
 		"a sum": {"./x type=file uname=root gname=wheel mode=0444 sha256digest=ABCD",
-			Record{Path: "x", Kind: tree.File, Mode: 0o444, User: "root", Group: "wheel", SHA256: "abcd", Size: -1}},
+			Record{Path: "x", Kind: tree.File, Mode: 0o444, User: "root", Group: "wheel", Owned: true, SHA256: "abcd", Size: -1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := ParseMETALOG(strings.NewReader("#mtree 2.0\n" + c.text + "\n"))
@@ -114,7 +116,8 @@ func TestInstalledTakesAttributesFromTheMETALOGAndBodiesFromTheDisk(t *testing.T
 ./bin type=dir uname=root gname=wheel mode=0755
 ./bin type=dir uname=root gname=wheel mode=0755 tags=package=again
 ./bin/su type=file uname=root gname=wheel mode=04555 flags=schg size=2
-./bin/so type=file uname=root gname=wheel mode=04555 flags=schg
+./bin/so type=file mode=0555 size=2
+./bin/su type=file mode=0555 size=2
 ./games type=dir uname=games gname=games mode=0775
 ./absent type=dir uname=root gname=wheel mode=0700
 ./dev/null type=char uname=root gname=wheel mode=0666 device=native,0,19
@@ -261,7 +264,10 @@ func writeRecord(r Record) string {
 	for word, k := range mtreeKinds {
 		kinds[k] = word
 	}
-	s := fmt.Sprintf("./%s type=%s uname=%s gname=%s mode=%#o", visOctal(r.Path), kinds[r.Kind], r.User, r.Group, r.Mode)
+	s := fmt.Sprintf("./%s type=%s gname=%s mode=%#o", visOctal(r.Path), kinds[r.Kind], r.Group, r.Mode)
+	if r.Owned {
+		s += " uname=" + r.User
+	}
 	if r.Path == "." {
 		s = "." + strings.TrimPrefix(s, "./.")
 	}

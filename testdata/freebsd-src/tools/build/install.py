@@ -51,10 +51,13 @@ class Installer:
             out.write("made of master.passwd\n")
         self.record(path, "file", owner, group, mode, flags)
 
-    def hard(self, old, new, owner, group, mode, flags=""):
+    def hard(self, old, new):
+        """The record of a hard link names no owner and no setuid bit; those of
+        the first name count."""
         self.put(new)
         os.link(self.disk(old), self.disk(new))
-        self.record(new, "file", owner, group, mode, flags)
+        info = os.stat(self.disk(new))
+        print("./" + vis(new), "type=file", "mode=0%o" % (info.st_mode & 0o777), "size=%d" % info.st_size, file=self.log)
 
     def link(self, text, path):
         self.put(path)
