@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -89,6 +90,27 @@ func TestOneHolderAtATime(t *testing.T) {
 	again()
 }
 
+// waitForOpen waits until this process has a file open n times.
+func waitForOpen(t *testing.T, path string, n int) {
+	t.Helper()
+	for {
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip("skipped: there is no /proc to see open files in")
+		}
+		open := 0
+		for _, fd := range fds {
+			if to, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil && to == path {
+				open++
+			}
+		}
+		if open == n {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
 // A sweeper removes lock files that nobody holds. Whoever waited for the
 // removed file must not believe that it holds the new one.
 func TestALockOnARemovedFileIsNoLock(t *testing.T) {
@@ -105,6 +127,7 @@ func TestALockOnARemovedFileIsNoLock(t *testing.T) {
 		}
 		got <- release
 	}()
+	waitForOpen(t, path, 2)
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}

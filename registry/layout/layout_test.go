@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -214,6 +215,36 @@ func TestNamesAreFoundDroppedAndMissed(t *testing.T) {
 		if !errors.Is(err, errdef.ErrNotFound) {
 			t.Errorf("a dropped name gives %v", err)
 		}
+	}
+}
+
+func TestNoTagIsLostBetweenManyWriters(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	const writers, each = 8, 10
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			l, err := layout.Open(dir, layout.Options{})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			d := registrytest.Index(t, l)
+			for i := range each {
+				if err := l.Tag(ctx, d, fmt.Sprintf("w%d:%d", w, i)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	l, err := layout.Open(dir, layout.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tags, err := l.Tags(ctx); err != nil || len(tags) != writers*each {
+		t.Errorf("%d of %d tags survived, %v", len(tags), writers*each, err)
 	}
 }
 

@@ -14,16 +14,29 @@ import (
 // Proxy stands before a registry, counts, and misbehaves as a test wants.
 type Proxy struct {
 	*httptest.Server
-	// Hook sees every request first; when it answers itself, it returns true.
-	// Nil lets all through.
-	Hook func(w http.ResponseWriter, r *http.Request) bool
-	// Cut ends every answer to a GET of a blob after so many bytes; 0 is
-	// never.
-	Cut int64
-
 	forward *httputil.ReverseProxy
-	mu      sync.Mutex
-	seen    []Seen
+
+	mu   sync.Mutex
+	hook Hook
+	cut  int64
+	seen []Seen
+}
+
+// Hook sees every request first; when it answers itself, it returns true.
+type Hook func(w http.ResponseWriter, r *http.Request) bool
+
+// SetHook puts a hook in; nil lets all through.
+func (p *Proxy) SetHook(h Hook) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hook = h
+}
+
+// SetCut ends every answer to a GET of a blob after n bytes; 0 is never.
+func (p *Proxy) SetCut(n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut = n
 }
 
 // Seen is one request.
@@ -34,7 +47,7 @@ type Seen struct {
 }
 
 // NewProxy starts a proxy before the registry at host, which may be empty when
-// Hook answers everything.
+// a hook answers everything.
 func NewProxy(t testing.TB, host string) *Proxy {
 	t.Helper()
 	p := &Proxy{forward: httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: host})}
@@ -71,16 +84,19 @@ func (p *Proxy) Forget() {
 }
 
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	hook, cut := p.hook, p.cut
+	p.mu.Unlock()
 	c := &cutting{ResponseWriter: w}
-	if p.Cut > 0 && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
-		c.limit = p.Cut
+	if cut > 0 && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
+		c.limit = cut
 	}
 	defer func() {
 		p.mu.Lock()
 		p.seen = append(p.seen, Seen{r.Method, r.URL.RequestURI(), r.Header.Get("Range"), c.sent})
 		p.mu.Unlock()
 	}()
-	if p.Hook != nil && p.Hook(c, r) {
+	if hook != nil && hook(c, r) {
 		return
 	}
 	p.forward.ServeHTTP(c, r)

@@ -158,7 +158,7 @@ func TestTokensAreFetchedForTheRepository(t *testing.T) {
 	f, l := newFake(), open(t)
 	proxy := registrytest.NewProxy(t, "")
 	var scope string
-	proxy.Hook = func(w http.ResponseWriter, r *http.Request) bool {
+	proxy.SetHook(func(w http.ResponseWriter, r *http.Request) bool {
 		switch {
 		case r.URL.Path == "/token":
 			scope = r.URL.Query().Get("scope")
@@ -171,7 +171,7 @@ func TestTokensAreFetchedForTheRepository(t *testing.T) {
 			return f.serve(w, r)
 		}
 		return true
-	}
+	})
 	c := client(t, remote.Options{Credentials: remote.FileCredentials(authFile(t, proxy.Host(), "secret"))})
 	if _, err := pull(t, c, proxy.Host()+"/team/web:1", l); err != nil {
 		t.Fatal(err)

@@ -124,7 +124,7 @@ func TestARegistryThatLiesIsCaughtAndNothingIsStored(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			proxy, l := registrytest.NewProxy(t, ""), open(t)
-			proxy.Hook = c.hook
+			proxy.SetHook(c.hook)
 			_, err := pull(t, client(t, remote.Options{}), proxy.Host()+"/web:1", l)
 			kind(t, err, remote.Lied, c.part)
 			if ok, _ := l.Exists(context.Background(), f.desc); ok {
@@ -141,7 +141,7 @@ func TestARegistryThatLiesIsCaughtAndNothingIsStored(t *testing.T) {
 func TestAnotherRangeThanAskedForIsRefused(t *testing.T) {
 	f, l := newFake(), open(t)
 	proxy := registrytest.NewProxy(t, "")
-	proxy.Hook = func(w http.ResponseWriter, r *http.Request) bool {
+	proxy.SetHook(func(w http.ResponseWriter, r *http.Request) bool {
 		if isBlob(f, r) && r.Header.Get("Range") != "" {
 			w.Header().Set("Content-Range", fmt.Sprintf("bytes 0-%d/%d", len(f.blob)-1, len(f.blob)))
 			w.WriteHeader(http.StatusPartialContent)
@@ -149,7 +149,7 @@ func TestAnotherRangeThanAskedForIsRefused(t *testing.T) {
 			return true
 		}
 		return f.serve(w, r)
-	}
+	})
 	half := filepath.Join(l.Root(), "ingest", strings.Replace(f.desc.Digest.String(), ":", "-", 1))
 	if err := os.WriteFile(half, f.blob[:1000], 0o600); err != nil {
 		t.Fatal(err)
@@ -162,7 +162,7 @@ func TestARegistryWithoutRangesIsReadFromTheBeginning(t *testing.T) {
 	f, l := newFake(), open(t)
 	proxy := registrytest.NewProxy(t, "")
 	var asked atomic.Int32
-	proxy.Hook = func(w http.ResponseWriter, r *http.Request) bool {
+	proxy.SetHook(func(w http.ResponseWriter, r *http.Request) bool {
 		if !isBlob(f, r) {
 			return f.serve(w, r)
 		}
@@ -173,7 +173,7 @@ func TestARegistryWithoutRangesIsReadFromTheBeginning(t *testing.T) {
 		}
 		w.Write(f.blob)
 		return true
-	}
+	})
 	if _, err := pull(t, client(t, remote.Options{}), proxy.Host()+"/web:1", l); err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func TestARegistryThatStallsIsGivenUp(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := open(t)
 			proxy := registrytest.NewProxy(t, "")
-			proxy.Hook = func(w http.ResponseWriter, r *http.Request) bool {
+			proxy.SetHook(func(w http.ResponseWriter, r *http.Request) bool {
 				if !isBlob(f, r) {
 					return f.serve(w, r)
 				}
@@ -203,7 +203,7 @@ func TestARegistryThatStallsIsGivenUp(t *testing.T) {
 				}
 				<-r.Context().Done() // until the client hangs up
 				return true
-			}
+			})
 			_, err := pull(t, client(t, remote.Options{IdleTimeout: 50 * time.Millisecond, Attempts: 2}), proxy.Host()+"/web:1", l)
 			kind(t, err, remote.Stalled, "no byte moved")
 		})
@@ -222,13 +222,13 @@ func TestAPushIsTriedAgainWhenItMayPass(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			proxy, l := registrytest.NewProxy(t, reg.Host), open(t)
 			var failed atomic.Int32
-			proxy.Hook = func(w http.ResponseWriter, r *http.Request) bool {
+			proxy.SetHook(func(w http.ResponseWriter, r *http.Request) bool {
 				if r.Method != http.MethodPut || failed.Add(1) > 3 {
 					return false
 				}
 				fail(w, r)
 				return true
-			}
+			})
 			image := registrytest.Cluster(t, l, uint64(len(name)))
 			var last remote.Progress
 			c := client(t, remote.Options{Progress: func(p remote.Progress) { last = p }})
@@ -249,7 +249,7 @@ func TestAPushIsTriedAgainWhenItMayPass(t *testing.T) {
 func TestARefusalIsNotTriedAgain(t *testing.T) {
 	for status, want := range map[int]remote.Kind{401: remote.Denied, 403: remote.Denied, 404: remote.NotFound, 400: remote.Refused} {
 		proxy, l := registrytest.NewProxy(t, ""), open(t)
-		proxy.Hook = func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(status); return true }
+		proxy.SetHook(func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(status); return true })
 		_, err := pull(t, client(t, remote.Options{}), proxy.Host()+"/web:1", l)
 		kind(t, err, want, "")
 		if n := len(proxy.Requests("GET", "")); n != 1 {
@@ -262,20 +262,21 @@ func TestARefusalIsNotTriedAgain(t *testing.T) {
 
 func TestARegistryThatDiesHalfWayKeepsWhatCame(t *testing.T) {
 	proxy, _, image := served(t)
-	proxy.Cut = 1 << 20
-	proxy.Hook = func(_ http.ResponseWriter, r *http.Request) bool {
+	proxy.SetCut(1 << 20)
+	proxy.SetHook(func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.Header.Get("Range") != "" {
 			panic(http.ErrAbortHandler) // it never comes back
 		}
 		return false
-	}
+	})
 	l := open(t)
 	_, err := pull(t, client(t, remote.Options{}), proxy.Host()+"/web:1", l)
 	kind(t, err, remote.Unreachable, "is kept")
 	if l.Complete(context.Background(), image) == nil {
 		t.Fatal("it came whole")
 	}
-	proxy.Cut, proxy.Hook = 0, nil
+	proxy.SetCut(0)
+	proxy.SetHook(nil)
 	proxy.Forget()
 	if _, err := pull(t, client(t, remote.Options{}), proxy.Host()+"/web:1", l); err != nil {
 		t.Fatal(err)
@@ -288,7 +289,7 @@ func TestARegistryThatDiesHalfWayKeepsWhatCame(t *testing.T) {
 func TestAFullDiskInAPullIsOurOwnFaultAndTheNextPullWorks(t *testing.T) {
 	f := newFake()
 	proxy := registrytest.NewProxy(t, "")
-	proxy.Hook = f.serve
+	proxy.SetHook(f.serve)
 	try := func(fs *faultfs.FS, dir string) error {
 		l, err := layout.Open(dir, layout.Options{FS: fs})
 		if err != nil {
@@ -356,14 +357,14 @@ func TestACancelledPullStopsAtOnceAndSaysSo(t *testing.T) {
 	f, l := newFake(), open(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	proxy := registrytest.NewProxy(t, "")
-	proxy.Hook = func(w http.ResponseWriter, r *http.Request) bool {
+	proxy.SetHook(func(w http.ResponseWriter, r *http.Request) bool {
 		if isBlob(f, r) {
 			cancel()
 			<-r.Context().Done()
 			return true
 		}
 		return f.serve(w, r)
-	}
+	})
 	_, err := client(t, remote.Options{}).Pull(ctx, parse(t, proxy.Host()+"/web:1"), l, remote.PullOptions{Partial: filepath.Join(l.Root(), "ingest")})
 	kind(t, err, remote.Stopped, "")
 }

@@ -146,7 +146,7 @@ func skopeo(t *testing.T, args ...string) {
 func TestAPullGoesOnWhereItStopped(t *testing.T) {
 	proxy, _, image := served(t)
 	size := bigSize(t, proxy)
-	proxy.Cut = 1 << 20
+	proxy.SetCut(1 << 20)
 	for name, attempts := range map[string]int{"within one run": 3, "in later runs": 1} {
 		t.Run(name, func(t *testing.T) {
 			proxy.Forget()

@@ -131,6 +131,35 @@ func TestHistorySaysWhoMovedATagWhenAndWhereTo(t *testing.T) {
 	}
 }
 
+func TestTheStoreNamesWholeImagesOnlyAndByStoreNames(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir(), store.Options{})
+	image := registrytest.Cluster(t, s.Images(), 1)
+	for _, name := range []string{"host.example/web:1", "web@" + image.Digest.String(), image.Digest.String(), "Web:1", ""} {
+		if err := s.Tag(ctx, image, name); err == nil {
+			t.Errorf("%q became a tag", name)
+		}
+	}
+	if _, err := s.Resolve(ctx, "host.example/web:1"); err == nil || !strings.Contains(err.Error(), "pull it first") {
+		t.Errorf("a registry's name in the store: %v", err)
+	}
+	blobs, err := s.Images().Blobs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, _ := s.Images().Path(blobs[0].Digest)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	var incomplete *layout.IncompleteError
+	if err := s.Tag(ctx, image, "web:1"); !errors.As(err, &incomplete) {
+		t.Errorf("half an image: %v", err)
+	}
+	if _, err := s.History(ctx, "web"); err == nil {
+		t.Error("it has a history all the same")
+	}
+}
+
 // A crash between the index and the log, or another program's tag, leaves the
 // log behind the index; the next change says so.
 func TestATornLogIsBroughtUpToTheIndex(t *testing.T) {
