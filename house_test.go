@@ -30,6 +30,7 @@ var house = map[string][]string{
 	"serve/rootfs":      {"registry/layerfmt"},
 	"serve/volume":      {"registry/layerfmt", "serve/rootfs", "serve/rpc", "serve/nfs", "serve/boot"},
 	"serve/rpc":         {"serve/boot"},
+	"serve/rpc/rpctest": {"serve/rpc"},
 	"serve/nfs":         {"serve/boot", "serve/rpc", "serve/rootfs", "registry/layerfmt"},
 	"serve/dhcp":        {"serve/boot", "registry/imagefmt"},
 	"serve/tftp":        {"serve/boot", "serve/bootspec", "serve/rootfs", "registry/imagefmt"},

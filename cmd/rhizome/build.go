@@ -63,7 +63,7 @@ func (a *app) builder(name string, nodes string, jobs int) (*builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := stages.For(r)
+	list, err := stages.For(r, download)
 	if err != nil {
 		return nil, err
 	}

@@ -69,7 +69,11 @@ func table(out io.Writer, head string, rows func(io.Writer)) error {
 	return w.Flush()
 }
 
+// short is enough of a digest to tell it from others; "-" for none.
 func short(d digest.Digest) string {
+	if d == "" {
+		return "-"
+	}
 	hex := d.Encoded()
 	return d.Algorithm().String() + ":" + hex[:min(12, len(hex))]
 }
