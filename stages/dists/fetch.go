@@ -80,7 +80,7 @@ func (d Dists) download(ctx context.Context, env Env, s Set, name string) error 
 	if err != nil {
 		return fmt.Errorf("keeping the release set %q: %w", s.File, err)
 	}
-	defer os.Remove(part.Name())
+	defer func() { _ = os.Remove(part.Name()) }()
 	_, err = io.Copy(part, &ctxReader{ctx, body})
 	if err = errors.Join(err, part.Close()); err != nil {
 		return fmt.Errorf("fetching the release set %q: %w", s.File, err)

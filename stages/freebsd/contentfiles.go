@@ -131,7 +131,7 @@ func (s stamp) same(o stamp) bool {
 func stampOf(info fs.FileInfo) stamp {
 	s := stamp{size: info.Size(), mtime: info.ModTime().UnixNano()}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		s.ctime, s.inode = changeTime(st), uint64(st.Ino)
+		s.ctime, s.inode = changeTime(st), uint64(st.Ino) //nolint:unconvert // other systems count in other widths
 	}
 	return s
 }
@@ -271,7 +271,7 @@ func (r Reader) save(dir string, stamps map[string]stamp) error {
 	if err != nil {
 		return fmt.Errorf("remembering the source tree's content: %w", err)
 	}
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }()
 	out := bufio.NewWriter(f)
 	for p, s := range stamps {
 		fmt.Fprintf(out, "%d %d %d %d %s %s\n", s.size, s.mtime, s.ctime, s.inode, s.id, p)

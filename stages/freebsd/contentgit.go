@@ -3,7 +3,9 @@ package freebsd
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,7 +62,7 @@ func (r Reader) gitIn(ctx context.Context, dir string) (g privateGit, done func(
 		if state, err = os.MkdirTemp("", "rhizome-git-"); err != nil {
 			return g, nil, err
 		}
-		done = func() { os.RemoveAll(state) }
+		done = func() { _ = os.RemoveAll(state) }
 	}
 	r.State = state
 	g = privateGit{dir: dir, index: r.stateFile(dir, "index")}
@@ -125,8 +127,11 @@ func (g privateGit) begin(ctx context.Context) error {
 		return err
 	}
 	data, err := os.ReadFile(theirs)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil // a repository without an index yet: add hashes everything
+	}
+	if err != nil {
+		return fmt.Errorf("reading git's index: %w", err)
 	}
 	return os.WriteFile(g.index, data, 0o644)
 }

@@ -71,7 +71,7 @@ func (k Kernel) prepare(s freebsd.Source) (Plan, error) {
 		if err != nil {
 			return p, err
 		}
-		if p.Text, err = k.Request.Text(included); err != nil {
+		if p.Text, err = k.Text(included); err != nil {
 			return p, err
 		}
 		read = withFile(k.Config, p.Text, read)
