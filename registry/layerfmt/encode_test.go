@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"io"
 
 	"math/rand/v2"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -185,5 +187,32 @@ func TestAnEmptyStreamIsAnEmptyLayer(t *testing.T) {
 	x := openBlob(t, blob, s.Annotations())
 	if x.Len() != 1 || x.Frames() != 0 || !x.Implied(Root) || x.FrameFor(0) != -1 {
 		t.Errorf("%d inodes, %d frames", x.Len(), x.Frames())
+	}
+}
+
+// zeros is an endless body.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+func TestMemoryDoesNotGrowWithTheBodies(t *testing.T) {
+	const size = 256 << 20
+	var head bytes.Buffer
+	w := tar.NewWriter(&head)
+	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "big", Size: size}); err != nil {
+		t.Fatal(err)
+	}
+	stream := io.MultiReader(&head, io.LimitReader(zeros{}, size), bytes.NewReader(make([]byte, 1024)))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := Encode(io.Discard, stream, Options{Jobs: 2}); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 48<<20 {
+		t.Errorf("a body of %d MiB took %d MiB", size>>20, n>>20)
 	}
 }
