@@ -127,7 +127,7 @@ func Commit(fsys FS, f File, path string, perm fs.FileMode) error {
 		return errors.Join(fmt.Errorf("writing %q: %w", path, Hint(err)), Discard(fsys, f))
 	}
 	if err := fsys.Rename(f.Name(), path); err != nil {
-		fsys.Remove(f.Name())
+		_ = fsys.Remove(f.Name()) // swept later when it stays
 		return fmt.Errorf("putting %q in its place: %w", path, Hint(err))
 	}
 	if err := fsys.SyncDir(filepath.Dir(path)); err != nil {

@@ -52,7 +52,7 @@ func wait(ctx context.Context, path string, mode Mode) (*os.File, error) {
 	case <-ctx.Done():
 		// flock cannot be interrupted from here; whoever gives the lock up
 		// next hands it to nobody.
-		go func() { <-got; f.Close() }()
+		go func() { _ = <-got; f.Close() }()
 		return nil, fmt.Errorf("waiting for the lock %q: %w", path, context.Cause(ctx))
 	}
 }
