@@ -44,15 +44,15 @@ func wait(ctx context.Context, path string, mode Mode) (*os.File, error) {
 	if flock(f, mode|unix.LOCK_NB) == nil {
 		return f, nil
 	}
-	got := make(chan error, 1)
-	go func() { got <- flock(f, mode) }()
+	done := make(chan struct{})
+	go func() { err = flock(f, mode); close(done) }()
 	select {
-	case err := <-got:
+	case <-done:
 		return lockResult(f, path, err)
 	case <-ctx.Done():
 		// flock cannot be interrupted from here; whoever gives the lock up
 		// next hands it to nobody.
-		go func() { _ = <-got; f.Close() }()
+		go func() { <-done; f.Close() }()
 		return nil, fmt.Errorf("waiting for the lock %q: %w", path, context.Cause(ctx))
 	}
 }
