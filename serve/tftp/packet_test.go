@@ -22,6 +22,14 @@ var requests = map[string]struct {
 		"\x00\x01loader.efi\x00octet\x00blksize\x001432\x00tsize\x000\x00",
 		Request{Name: "loader.efi", Mode: "octet", Options: []Option{{"blksize", "1432"}, {"tsize", "0"}}},
 	},
+	"OVMF asking for the size": {
+		"\x00\x01/ipxe.efi\x00octet\x00tsize\x000\x00blksize\x001468\x00windowsize\x004\x00",
+		Request{Name: "/ipxe.efi", Mode: "octet", Options: []Option{{"tsize", "0"}, {"blksize", "1468"}, {"windowsize", "4"}}},
+	},
+	"pxelinux, whose folder stands before an absolute path": {
+		"\x00\x01/usr/lib/PXELINUX//boot/vmlinuz\x00octet\x00tsize\x000\x00blksize\x001408\x00",
+		Request{Name: "/usr/lib/PXELINUX//boot/vmlinuz", Mode: "octet", Options: []Option{{"tsize", "0"}, {"blksize", "1408"}}},
+	},
 	"FreeBSD's loader": {
 		"\x00\x01/boot/lua/loader.lua\x00octet\x00blksize\x001428\x00tsize\x000\x00",
 		Request{Name: "/boot/lua/loader.lua", Mode: "octet", Options: []Option{{"blksize", "1428"}, {"tsize", "0"}}},

@@ -130,7 +130,7 @@ func (t *transfer) expired() error {
 }
 
 // receive waits as long as the clock says. A packet that is neither ACK nor
-// ERROR comes back as the zero reply.
+// ERROR, and a network that is down for a while, come back as the zero reply.
 func (t *transfer) receive(ctx context.Context) (reply, error) {
 	if err := t.conn.SetReadDeadline(t.started.Add(t.clock.wait())); err != nil {
 		return reply{}, err
@@ -143,7 +143,7 @@ func (t *transfer) receive(ctx context.Context) (reply, error) {
 		return reply{}, context.Cause(ctx)
 	}
 	if err != nil {
-		return reply{}, err
+		return reply{}, passing(err)
 	}
 	r, err := parseReply(t.in[:n])
 	if err != nil {
