@@ -21,8 +21,9 @@ const Absent = "absent"
 
 // Content names what a source tree holds, path by path, by git object names
 // (gitformat-pack, "object name"): a clean checkout, a checkout with local
-// changes and an unpacked archive with the same files give the same names.
-// Times, owners and where the tree lies have no part in them.
+// changes and an unpacked archive with the same files give the same names (but
+// for files whose line ends git converts, such as those of Windows projects in
+// contrib). Times, owners and where the tree lies have no part in them.
 type Content struct {
 	// List gives the entries of the tree's top folder.
 	List []string

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -246,18 +247,28 @@ func (r Reader) load(dir string) map[string]stamp {
 	defer f.Close()
 	in := bufio.NewScanner(f)
 	for in.Scan() {
-		f := strings.SplitN(in.Text(), " ", 6)
-		var s stamp
-		if len(f) != 6 || len(f[4]) != 2*sha1.Size {
-			continue
+		if path, s, ok := parseStamp(in.Text()); ok {
+			known[path] = s
 		}
-		if _, err := fmt.Sscan(strings.Join(f[:4], " "), &s.size, &s.mtime, &s.ctime, &s.inode); err != nil {
-			continue
-		}
-		s.id = f[4]
-		known[f[5]] = s
 	}
 	return known
+}
+
+func parseStamp(line string) (path string, s stamp, ok bool) {
+	f := strings.SplitN(line, " ", 6)
+	if len(f) != 6 || len(f[4]) != 2*sha1.Size {
+		return "", s, false
+	}
+	for i, to := range []*int64{&s.size, &s.mtime, &s.ctime} {
+		n, err := strconv.ParseInt(f[i], 10, 64)
+		if err != nil {
+			return "", s, false
+		}
+		*to = n
+	}
+	inode, err := strconv.ParseUint(f[3], 10, 64)
+	s.inode, s.id = inode, f[4]
+	return f[5], s, err == nil
 }
 
 func (r Reader) save(dir string, stamps map[string]stamp) error {
