@@ -92,7 +92,9 @@ func (r *treeReader) entry(i layerfmt.Inode, p string) (tree.Entry, error) {
 		r.first[i] = p
 	}
 	if off, size, isFile := r.x.Body(i); isFile && size > 0 {
-		e.Body = body{frames: r.frames, off: off, size: size}
+		b := body{frames: r.frames, off: off, size: size}
+		b.sum, b.known = r.x.BodyDigest(i)
+		e.Body = b
 	}
 	return e, nil
 }
@@ -101,7 +103,12 @@ func (r *treeReader) entry(i layerfmt.Inode, p string) (tree.Entry, error) {
 type body struct {
 	frames    *frames
 	off, size int64
+	sum       [32]byte
+	known     bool
 }
+
+// SHA256 implements tree.Digested, out of the layer's index.
+func (b body) SHA256() ([32]byte, bool) { return b.sum, b.known }
 
 // Open implements tree.Body.
 func (b body) Open() (io.ReadCloser, error) {

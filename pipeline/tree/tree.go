@@ -216,35 +216,6 @@ func rank(c byte) int {
 	return int(c)
 }
 
-// Merge lays the entries of another tree over this one, by the rules of
-// layers: a whiteout removes, an opaque directory empties first, an implied
-// directory changes nothing that is there.
-func (t *Tree) Merge(upper *Tree) error {
-	for _, e := range upper.Entries() {
-		if err := t.mergeEntry(e); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (t *Tree) mergeEntry(e *Entry) error {
-	old := t.entries[e.Path]
-	if e.Kind == Whiteout {
-		t.Remove(e.Path)
-		return nil
-	}
-	if e.Implied && old != nil && old.Kind == Dir {
-		return nil
-	}
-	if e.Kind == Dir && e.Opaque {
-		t.removeBelow(e.Path)
-	}
-	c := *e
-	c.Opaque = false
-	return t.Add(c)
-}
-
 // Normalize makes every hard-link group's first path in order carry the body,
 // with the others pointing to it, and reports a link whose target is missing
 // or no file. A layer's bytes depend on this order alone.
