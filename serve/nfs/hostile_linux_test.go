@@ -16,8 +16,12 @@ import (
 	"rhizome/serve/rpc/rpctest"
 )
 
-// siege is how long the attack lasts.
-const siege = 10 * time.Second
+// siege is how long the attack lasts, and leastReads how many times the client
+// reads its file meanwhile, however slow the machine is.
+const (
+	siege      = 10 * time.Second
+	leastReads = 3
+)
 
 // enemy is where attackers come from; honest clients come from 127.0.0.1.
 var enemy = net.IPv4(127, 0, 0, 66)
@@ -127,7 +131,7 @@ func TestClientReadsOnUnderSiege(t *testing.T) {
 	const memory = 64 << 20
 	s := w.listenAt(rpc.Limits{Memory: memory, PerClient: 32, Partial: time.Second, Write: time.Second}, 0)
 	a := &attacker{s, w.goodCalls()}
-	ctx, cancel := context.WithTimeout(t.Context(), siege)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var attackers sync.WaitGroup
 	seed := uint64(0)
@@ -141,7 +145,7 @@ func TestClientReadsOnUnderSiege(t *testing.T) {
 		})
 	}
 	want, peak, reads := text(2_500_000), uint64(0), 0
-	for ctx.Err() == nil {
+	for begin := time.Now(); time.Since(begin) < siege || reads < leastReads; {
 		got, err := exec.Command(cat, s.url("/sbin/init")).Output()
 		if err != nil || !bytes.Equal(got, want) {
 			t.Fatalf("the client read %d bytes, %v", len(got), err)
@@ -151,13 +155,14 @@ func TestClientReadsOnUnderSiege(t *testing.T) {
 		peak = max(peak, m.HeapInuse+m.StackInuse)
 		reads++
 	}
+	cancel()
 	attackers.Wait()
 	t.Logf("%d whole reads, %d MiB in use at most, %d calls denied, %d dropped, %d connections refused, %d cut",
 		reads, peak>>20, s.rpc.Stats.Denied.Load(), s.rpc.Stats.Dropped.Load(), s.rpc.Stats.Refused.Load(), s.rpc.Stats.Cut.Load())
 	if peak > memory+128<<20 {
 		t.Errorf("%d MiB in use, with a cap of %d", peak>>20, memory>>20)
 	}
-	if reads == 0 || s.rpc.Stats.Panics.Load() != 0 {
-		t.Errorf("%d reads, %d panics", reads, s.rpc.Stats.Panics.Load())
+	if s.rpc.Stats.Panics.Load() != 0 {
+		t.Errorf("%d calls made their handler panic", s.rpc.Stats.Panics.Load())
 	}
 }

@@ -99,11 +99,13 @@ const (
 	digestB = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 )
 
-// text is n bytes that tell where they stand.
+// text is n bytes that tell where they stand: lines of 16 bytes, numbered.
 func text(n int) []byte {
-	b := make([]byte, 0, n+16)
-	for i := 0; len(b) < n; i++ {
-		b = fmt.Appendf(b, "%015d\n", i)
+	b := bytes.Repeat([]byte("000000000000000\n"), (n+15)/16)
+	for line := 0; line < len(b); line += 16 {
+		for i, v := line+14, line/16; v > 0; i, v = i-1, v/10 {
+			b[i] = byte('0' + v%10)
+		}
 	}
 	return b[:n]
 }
