@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -23,7 +22,7 @@ import (
 	"rhizome/recipes"
 )
 
-var update = flag.Bool("update-freebsd", false, "write the golden listings of the fixture tree anew")
+var update = os.Getenv("RHIZOME_UPDATE_GOLDEN") != ""
 
 // fixture is a copy of the small source tree in testdata, with a recipe for it.
 type fixture struct {
@@ -156,7 +155,7 @@ func TestTheFixtureGivesTheTreesItsMETALOGsDescribe(t *testing.T) {
 			t.Errorf("%s: facts are %s, want %s", kind, got, facts)
 		}
 		golden := filepath.Join("testdata", "freebsd-"+kind+".list")
-		if *update {
+		if update {
 			if err := os.WriteFile(golden, []byte(list(out.Tree)), 0o644); err != nil {
 				t.Fatal(err)
 			}
@@ -166,7 +165,7 @@ func TestTheFixtureGivesTheTreesItsMETALOGsDescribe(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := list(out.Tree); got != string(want) {
-			t.Errorf("%s differs from %s (-update-freebsd writes it anew):\n%s", kind, golden, got)
+			t.Errorf("%s differs from %s (make golden writes it anew):\n%s", kind, golden, got)
 		}
 	}
 }
