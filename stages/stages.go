@@ -73,10 +73,6 @@ func (l *lister) source() error {
 	case src.Src != nil:
 		l.freebsd = NewFreeBSDSource(l.recipe, "")
 	case src.Dists != nil:
-		for _, d := range NewDists(l.recipe, HTTPGetter(nil)) {
-			l.add(d)
-		}
-	case src.Dists != nil:
 		for _, set := range NewDists(l.recipe, l.get) {
 			l.add(set)
 		}
