@@ -1,7 +1,6 @@
 package nfs
 
 import (
-	"fmt"
 	"net"
 	"runtime"
 	"testing"
@@ -41,7 +40,7 @@ func TestThousandNodesTakeLittleMemory(t *testing.T) {
 		}
 	}
 	each := (inUse() - before) / nodes
-	t.Log(fmt.Sprintf("%d bytes a node, this test's side of the connections among them", each))
+	t.Logf("%d bytes a node, this test's side of the connections among them", each)
 	if each > most {
 		t.Errorf("a node takes %d bytes, more than %d", each, most)
 	}

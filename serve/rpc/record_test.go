@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"slices"
 	"testing"
@@ -52,7 +53,7 @@ func TestRecordsSurviveAnyCutOfTheStream(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := readAll(newRecordReader(1<<20, nil), src)
-			if err != io.EOF {
+			if !errors.Is(err, io.EOF) {
 				t.Fatalf("reading ended with %v", err)
 			}
 			if !slices.EqualFunc(got, want, bytes.Equal) {
@@ -70,7 +71,7 @@ func TestRecordLongerThanTheLimitIsRefusedBeforeItArrives(t *testing.T) {
 		"one byte beyond": {0x80, 0x00, 0x04, 0x01},
 	} {
 		r := newRecordReader(1024, nil)
-		if _, err := readAll(r, bytes.NewReader(wire)); err == nil || err == io.EOF {
+		if _, err := readAll(r, bytes.NewReader(wire)); err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("%s: no refusal, but %v", name, err)
 		}
 	}
@@ -79,7 +80,7 @@ func TestRecordLongerThanTheLimitIsRefusedBeforeItArrives(t *testing.T) {
 func TestClaimedLengthTakesNoMemory(t *testing.T) {
 	r := newRecordReader(2<<20, &budget{limit: 0})
 	// A claim of 2 MiB, of which a few bytes come.
-	if _, err := readAll(r, bytes.NewReader([]byte{0x80, 0x1f, 0, 0, 1, 2, 3})); err != io.EOF {
+	if _, err := readAll(r, bytes.NewReader([]byte{0x80, 0x1f, 0, 0, 1, 2, 3})); !errors.Is(err, io.EOF) {
 		t.Fatalf("reading ended with %v", err)
 	}
 	if r.grown() {
@@ -90,7 +91,7 @@ func TestClaimedLengthTakesNoMemory(t *testing.T) {
 func TestRecordBeyondTheMemoryEndsTheConnection(t *testing.T) {
 	m := &budget{limit: 40 << 10}
 	r := newRecordReader(2<<20, m)
-	if _, err := readAll(r, bytes.NewReader(fragment(make([]byte, 100<<10)))); err != errMemory {
+	if _, err := readAll(r, bytes.NewReader(fragment(make([]byte, 100<<10)))); !errors.Is(err, errMemory) {
 		t.Fatalf("reading ended with %v", err)
 	}
 	r.close()
@@ -112,7 +113,7 @@ func FuzzRecordReader(f *testing.F) {
 		}
 		src := &stepReader{fragment(data, cuts...), int(step) + 1}
 		got, err := readAll(newRecordReader(limit, nil), src)
-		if err != io.EOF || len(got) != 1 || !bytes.Equal(got[0], data) {
+		if !errors.Is(err, io.EOF) || len(got) != 1 || !bytes.Equal(got[0], data) {
 			t.Errorf("%d bytes in fragments %v gave %d records, %v", len(data), cuts, len(got), err)
 		}
 		raw := newRecordReader(limit, nil)

@@ -68,7 +68,9 @@ func open(archive string, c *rootfs.Cache) (*rootfs.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	os.Remove(blob.Name())
+	if err := os.Remove(blob.Name()); err != nil {
+		return nil, err
+	}
 	sum, err := layerfmt.Encode(blob, src, layerfmt.Options{Jobs: runtime.NumCPU()})
 	if err != nil {
 		return nil, err
