@@ -33,15 +33,12 @@ func (r *Recipe) LockFile() string {
 func ReadLock(file string) (*Lock, error) {
 	f, err := os.Open(file)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("reading the lock file %q: %w", file, fs.ErrNotExist)
-		}
-		return nil, fmt.Errorf("reading the lock file %q: %v", file, err)
+		return nil, fmt.Errorf("reading the lock file %q: %w", file, err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxLock+1))
 	if err != nil {
-		return nil, fmt.Errorf("reading the lock file %q: %v", file, err)
+		return nil, fmt.Errorf("reading the lock file %q: %w", file, err)
 	}
 	return ParseLock(file, data)
 }
@@ -164,7 +161,7 @@ func replace(file string, data []byte) (err error) {
 	defer func() {
 		f.Close()
 		if err != nil {
-			os.Remove(f.Name())
+			err = errors.Join(err, os.Remove(f.Name()))
 		}
 	}()
 	if _, err = f.Write(data); err != nil {

@@ -68,7 +68,7 @@ func TestALockThatIsNotOneIsRefused(t *testing.T) {
 		"a tag for a digest":  {"sha256:" + sum + "\n", "latest\n", "no digest"},
 		"a branch for commit": {strings.Repeat("0", 40), "main", "no commit"},
 	} {
-		text := strings.Replace(string(good), c.old, c.new, -1)
+		text := strings.ReplaceAll(string(good), c.old, c.new)
 		if text == string(good) {
 			t.Fatalf("%s: nothing was replaced in\n%s", name, good)
 		}

@@ -57,7 +57,7 @@ func (l *eventLog) take(e boot.Event) {
 	}
 	line = append(line, '\n')
 	if l.json {
-		l.out.Write(line)
+		fmt.Fprintf(l.out, "%s", line)
 	} else {
 		fmt.Fprintln(l.out, eventText(e))
 	}

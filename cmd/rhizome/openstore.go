@@ -64,11 +64,16 @@ func (b builderStore) Cached(ctx context.Context, key digest.Digest) (r pipeline
 	if err != nil || !ok {
 		return r, false, err
 	}
-	// A record of another shape is one that another version wrote: a miss.
-	if json.Unmarshal(data, &r) != nil {
-		return pipeline.Result{}, false, nil
-	}
-	return r, true, nil
+	r, ok = readResult(data)
+	return r, ok, nil
+}
+
+// readResult reads a cached result. One of another shape, which another
+// version wrote, counts as none.
+func readResult(data []byte) (pipeline.Result, bool) {
+	var r pipeline.Result
+	err := json.Unmarshal(data, &r)
+	return r, err == nil
 }
 
 func (b builderStore) Record(ctx context.Context, key digest.Digest, r pipeline.Result) error {
@@ -85,11 +90,11 @@ func (b builderStore) Record(ctx context.Context, key digest.Digest, r pipeline.
 
 func (b builderStore) LastInputs(ctx context.Context, recipe, step string) (pipeline.Inputs, bool) {
 	data, ok := b.CacheLast(ctx, recipe, step)
-	var r pipeline.Result
-	if !ok || json.Unmarshal(data, &r) != nil {
+	if !ok {
 		return nil, false
 	}
-	return r.Inputs, true
+	r, ok := readResult(data)
+	return r.Inputs, ok
 }
 
 func (b builderStore) Open(ctx context.Context, d ocispec.Descriptor) (pipeline.ReaderAtCloser, error) {

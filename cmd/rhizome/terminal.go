@@ -88,9 +88,7 @@ func (t *terminal) build(e pipeline.Event) {
 	case "none":
 		return
 	case "json":
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		json.NewEncoder(t.err).Encode(e)
+		t.line(e)
 		return
 	}
 	switch e.Kind {
@@ -103,6 +101,17 @@ func (t *terminal) build(e pipeline.Event) {
 	default:
 		t.note("%-8s %s: %s", e.Kind, e.Step, e.Message)
 	}
+}
+
+// line writes a value as a line of JSON, for a program that watches.
+func (t *terminal) line(v any) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	fmt.Fprintf(t.err, "%s\n", data)
 }
 
 func (t *terminal) toolLine(e pipeline.Event) {
@@ -121,11 +130,11 @@ func (t *terminal) changing(line string) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if now := time.Now(); now.Sub(t.last) < 100*time.Millisecond {
+	now := time.Now()
+	if now.Sub(t.last) < 100*time.Millisecond {
 		return
-	} else {
-		t.last = now
 	}
+	t.last = now
 	r := []rune(line)
 	if len(r) > t.width-1 {
 		r = r[:t.width-1]
@@ -181,9 +190,7 @@ func (t *terminal) transfer(p remote.Progress) {
 	switch t.style {
 	case "none":
 	case "json":
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		json.NewEncoder(t.err).Encode(p)
+		t.line(p)
 	case "plain":
 		if p.Note != "" {
 			t.note("%-8s %s %s", p.Doing, p.Digest, p.Note)

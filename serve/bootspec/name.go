@@ -18,7 +18,7 @@ const maxName = 1024
 // past its length), a whole URL. Folders in front of the path are match's to
 // judge.
 func Clean(name string) string {
-	name = strings.TrimRight(name, "\xff \r\n\t")
+	name = trimTail(name)
 	if name == "" || len(name) > maxName || strings.ContainsFunc(name, isControl) {
 		return ""
 	}
@@ -38,6 +38,15 @@ func dropOrigin(name string) string {
 	}
 	if len(name) > 1 && name[1] == ':' {
 		return name[2:]
+	}
+	return name
+}
+
+// trimTail cuts what ROMs leave behind a name: white space, and the END of the
+// options. It goes by bytes, since 0xff is no UTF-8.
+func trimTail(name string) string {
+	for name != "" && strings.IndexByte("\xff \r\n\t", name[len(name)-1]) >= 0 {
+		name = name[:len(name)-1]
 	}
 	return name
 }

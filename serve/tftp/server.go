@@ -111,7 +111,7 @@ func (l *listener) loop(ctx context.Context, conn *net.UDPConn) error {
 		n, from, err := conn.ReadFromUDPAddrPort(packet)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // the socket was closed because serving ends
 		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("receiving TFTP requests on %v: %w", conn.LocalAddr(), err)
 		case err != nil:

@@ -3,10 +3,14 @@ package rig
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"sync"
 )
+
+// errEnded is in every error of a wait for what can no longer come.
+var errEnded = errors.New("no more output comes")
 
 // Console keeps all that a machine or a process printed and lets a test wait
 // for a line. It is an io.Writer.
@@ -97,7 +101,7 @@ func (c *Console) Wait(ctx context.Context, from int, pattern string) ([]string,
 			return groups(text[from:], at), from + at[1], nil
 		}
 		if done {
-			return nil, from, fmt.Errorf("it ended (%v) before it printed %q", ended, pattern)
+			return nil, from, fmt.Errorf("it ended before it printed %q: %w", pattern, errors.Join(errEnded, ended))
 		}
 		select {
 		case <-changed:

@@ -120,11 +120,11 @@ var Emulation = []string{"-accel", "tcg,tb-size=128", "-cpu", "Nehalem"}
 // kernel may hang in its decompressor.
 func Accelerate(ctx context.Context, kernel string) []string {
 	hardware := []string{"-accel", "kvm", "-cpu", "host"}
-	if f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0); err != nil {
+	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	if err != nil {
 		return Emulation
-	} else {
-		f.Close()
 	}
+	f.Close()
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	console := NewConsole(nil)
