@@ -3,6 +3,7 @@ package layerfmt
 import (
 	"errors"
 	"io"
+	"slices"
 )
 
 // span is a body, or a part of one, inside a frame.
@@ -40,6 +41,14 @@ type cutter struct {
 
 func newCutter(src io.Reader, first []byte, emit func([]byte, []span) ([]byte, error)) *cutter {
 	return &cutter{src: src, buf: first, emit: emit}
+}
+
+// next is room behind the buffer's end for n bytes. Buffers grow as they are
+// filled, so that a small layer costs little, and are used again.
+func (c *cutter) next(n int) []byte {
+	at := len(c.buf)
+	c.buf = slices.Grow(c.buf, n)
+	return c.buf[at : at+n]
 }
 
 // Read gives archive/tar its headers, and keeps every byte.
@@ -83,9 +92,8 @@ func (c *cutter) pump(n int64) (int, error) {
 		return 0, err
 	}
 	want := int(min(n, int64(room)))
-	at := len(c.buf)
-	got, err := io.ReadFull(c.src, c.buf[at:at+want])
-	c.buf = c.buf[:at+got]
+	got, err := io.ReadFull(c.src, c.next(want))
+	c.buf = c.buf[:len(c.buf)+got]
 	c.took(got)
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
@@ -161,6 +169,10 @@ func (c *cutter) cut(n int) error {
 	return nil
 }
 
+// trailStep is how much is read at once behind the end of the archive, where
+// there is rarely anything.
+const trailStep = 16 << 10
+
 // finish passes on what follows the end of the archive, and the last frame.
 func (c *cutter) finish() error {
 	for {
@@ -168,9 +180,8 @@ func (c *cutter) finish() error {
 		if err != nil {
 			return err
 		}
-		at := len(c.buf)
-		n, err := c.src.Read(c.buf[at : at+room])
-		c.buf = c.buf[:at+n]
+		n, err := c.src.Read(c.next(min(room, trailStep)))
+		c.buf = c.buf[:len(c.buf)+n]
 		c.took(n)
 		if errors.Is(err, io.EOF) {
 			break

@@ -95,7 +95,7 @@ type blobWriter struct {
 
 func newBlobWriter(w io.Writer) *blobWriter {
 	h := sha256.New()
-	return &blobWriter{w: bufio.NewWriterSize(w, 256<<10), sum: h}
+	return &blobWriter{w: bufio.NewWriterSize(w, 64<<10), sum: h}
 }
 
 func (o *blobWriter) write(p []byte) error {

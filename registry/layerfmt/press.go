@@ -85,9 +85,6 @@ func startPress(jobs int, out *blobWriter) (*press, error) {
 // buffer waits for a free frame and gives its empty buffer.
 func (p *press) buffer() []byte {
 	p.current = <-p.free
-	if p.current.plain == nil {
-		p.current.plain = make([]byte, 0, MaxFrame)
-	}
 	return p.current.plain[:0]
 }
 

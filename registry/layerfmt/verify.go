@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 )
 
 // Report is what Verify found beside the first thing wrong.
@@ -35,7 +36,7 @@ func Verify(r io.ReaderAt, size int64, ann map[string]string) (Report, error) {
 		return Report{}, err
 	}
 	defer d.Close()
-	v := &verifier{r: r, x: x, dec: d, packed: make([]byte, MaxCompressed), plain: make([]byte, 0, MaxFrame), digest: sha256.New(), diffID: sha256.New()}
+	v := &verifier{r: r, x: x, dec: d, digest: sha256.New(), diffID: sha256.New()}
 	b, err := v.rescan()
 	if err != nil {
 		return Report{}, err
@@ -80,6 +81,7 @@ func (v *verifier) Read(p []byte) (int, error) {
 
 func (v *verifier) load() error {
 	f := v.x.Frame(v.next)
+	v.packed, v.plain = slices.Grow(v.packed[:0], f.Length), slices.Grow(v.plain[:0], f.Plain)
 	packed := v.packed[:f.Length]
 	if _, err := readFull(v.r, packed, f.Offset); err != nil {
 		return fmt.Errorf("frame %d: %w", v.next, err)
@@ -99,7 +101,7 @@ func (v *verifier) load() error {
 func (v *verifier) rescan() (*builder, error) {
 	b := newBuilder()
 	sums := &bodySums{b: b, body: sha256.New()}
-	c := newCutter(v, make([]byte, 0, MaxFrame), sums.add)
+	c := newCutter(v, nil, sums.add)
 	if err := scan(b, c); err != nil {
 		return nil, err
 	}
@@ -126,7 +128,7 @@ func (s *bodySums) add(frame []byte, spans []span) ([]byte, error) {
 			s.done = append(s.done, bodySum{p.inode, [32]byte(s.body.Sum(nil))})
 		}
 	}
-	return make([]byte, 0, MaxFrame), nil
+	return frame[:0], nil
 }
 
 func (v *verifier) compare(b *builder, diffID [32]byte) error {
