@@ -29,10 +29,10 @@ var epoch = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 
 // request is a small root with what has made roots differ: a file capability
 // (iputils-ping), byte-compiled Python, a package that makes users and a
-// machine id (dbus), host keys (openssh-server).
+// machine id (dbus), host keys (openssh-server), a shared key (munge).
 func request() aptlock.Request {
 	return aptlock.Request{Suite: "bookworm", Components: []string{"main"}, Arch: "amd64", Variant: "essential",
-		Packages: []string{"iputils-ping", "python3-minimal", "dbus", "openssh-server"}}
+		Packages: []string{"iputils-ping", "python3-minimal", "dbus", "openssh-server", "munge"}}
 }
 
 // asked is what a helper process is told to build.
@@ -112,8 +112,14 @@ func TestRootAndUserBuildTheSameRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	cred := ordinaryUser(t)
-	asRoot := build(t, set, nil, sharedCache(t))
-	asUser := build(t, set, cred, "")
+	var asRoot, asUser []string
+	t.Run("side by side", func(t *testing.T) {
+		t.Run("root", func(t *testing.T) { t.Parallel(); asRoot = build(t, set, nil, sharedCache(t)) })
+		t.Run("user", func(t *testing.T) { t.Parallel(); asUser = build(t, set, cred, "") })
+	})
+	if t.Failed() {
+		return
+	}
 	compare(t, asRoot, asUser)
 	for _, want := range []string{
 		`usr/bin/ping file 755 0:0 map["security.capability":`,
@@ -122,7 +128,7 @@ func TestRootAndUserBuildTheSameRoot(t *testing.T) {
 			t.Errorf("the root has no %s", want)
 		}
 	}
-	for _, never := range []string{"etc/ssh/ssh_host_", "etc/resolv.conf", "etc/hostname", "dev/", "var/lib/dbus/machine-id file"} {
+	for _, never := range []string{"etc/ssh/ssh_host_", "etc/munge/munge.key", "etc/resolv.conf", "etc/hostname", "dev/", "var/lib/dbus/machine-id file"} {
 		if i := slices.IndexFunc(asRoot, func(l string) bool { return strings.HasPrefix(l, never) }); i >= 0 {
 			t.Errorf("the root has %s", asRoot[i])
 		}

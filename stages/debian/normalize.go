@@ -25,6 +25,10 @@ var gone = []string{
 	// What must be each machine's own.
 	"etc/hostname", "var/lib/dbus/machine-id", "etc/ssh/ssh_host_*", "var/lib/systemd/random-seed", "var/lib/systemd/credential.secret",
 	"var/lib/urandom/random-seed", "etc/ssl/private/ssl-cert-snakeoil.key", "etc/ssl/certs/ssl-cert-snakeoil.pem", "etc/iscsi/initiatorname.iscsi",
+	"etc/nvme/hostid", "etc/nvme/hostnqn",
+	// Secrets that packages make when they are installed; a layer that anybody
+	// can pull must not carry them.
+	"etc/munge/munge.key", "etc/bind/rndc.key",
 	// Logs of the installation.
 	"var/log/dpkg.log", "var/log/alternatives.log", "var/log/bootstrap.log", "var/log/apt/*", "var/log/journal/*",
 	// Mounted over on every node.

@@ -58,7 +58,7 @@ func Root(ctx context.Context, env Env, s Spec) (tar string, err error) {
 	if err != nil {
 		return "", err
 	}
-	clean := func() error { return enter.removeAll(tmp) }
+	clean := func() error { return enter.RemoveAll(tmp) }
 	if err := clean(); err != nil {
 		return "", err
 	}
@@ -79,7 +79,7 @@ func Root(ctx context.Context, env Env, s Spec) (tar string, err error) {
 	}
 	c := tool.Command{
 		Doing: fmt.Sprintf("installing %d package(s) of %q with mmdebstrap", len(s.Packages), s.Suite),
-		Args:  enter.command(args...), Dir: env.Work, Env: s.environ(tmp),
+		Args:  enter.Command(args...), Dir: env.Work, Env: s.environ(tmp),
 		LogFile: env.LogFile, Line: env.Line, Explain: explain(env.Work),
 	}
 	return tar, c.Run(ctx)

@@ -41,21 +41,21 @@ func Enter(ctx context.Context) (*Namespaces, error) {
 		n.unshare = append(n.unshare, "--user", "--map-root-user", "--map-auto")
 	}
 	n.unshare = append(n.unshare, "--mount", "--pid", "--fork", "--kill-child", "--net", "--uts", "--ipc", "--")
-	try := n.command("true")
+	try := n.Command("true")
 	c := tool.Command{Doing: "entering namespaces for the build", Args: try, Explain: n.explain}
 	return n, c.Run(ctx)
 }
 
-// command wraps a command line so that it runs inside: with a host name that
+// Command wraps a command line so that it runs inside: with a host name that
 // is the same everywhere, and files made with the usual permissions.
-func (n *Namespaces) command(args ...string) []string {
+func (n *Namespaces) Command(args ...string) []string {
 	return append(append([]string{}, n.unshare...),
 		append([]string{"/bin/sh", "-c", `umask 022; hostname localhost && exec "$@"`, "sh"}, args...)...)
 }
 
-// removeAll removes what a build left, as the user or, where its files belong
+// RemoveAll removes what a build left, as the user or, where its files belong
 // to the range of users that the namespace maps, from inside.
-func (n *Namespaces) removeAll(dir string) error {
+func (n *Namespaces) RemoveAll(dir string) error {
 	if os.RemoveAll(dir) == nil {
 		return nil
 	}

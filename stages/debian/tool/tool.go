@@ -31,6 +31,11 @@ type Command struct {
 	// Stdout takes the program's output where that is its result; nil sends
 	// it to the log with the rest.
 	Stdout io.Writer
+	// Stdin is what the program reads; nil is nothing.
+	Stdin io.Reader
+	// Kill ends a stopped program at once, for one that has nothing to clean
+	// up: all that it made goes with its namespaces.
+	Kill bool
 	// LogFile keeps the whole output, appended; empty for none.
 	LogFile string
 	// Line is called with each line of output; nil is silence.
@@ -139,13 +144,17 @@ func (c Command) Run(ctx context.Context) error {
 
 func (c Command) command(ctx context.Context, keep *keeper) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...)
-	cmd.Dir, cmd.Env = c.Dir, c.Env
+	cmd.Dir, cmd.Env, cmd.Stdin = c.Dir, c.Env, c.Stdin
 	cmd.Stdout, cmd.Stderr = io.Writer(keep), keep
 	if c.Stdout != nil {
 		cmd.Stdout = c.Stdout
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	end := syscall.SIGTERM
+	if c.Kill {
+		end = syscall.SIGKILL
+	}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, end) }
 	cmd.WaitDelay = Grace
 	return cmd
 }
