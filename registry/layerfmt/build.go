@@ -40,13 +40,12 @@ type xattr struct{ name, nameLen, val, valLen uint32 }
 type entry struct {
 	path string
 	inode
-	target        string // of a symlink; of a hard link, clean
-	hardLink      bool
-	flagText      string
-	xattrNames    []string // sorted
-	xattrValues   map[string]string
-	bodyAt        uint64
-	whiteoutAlone bool
+	target      string // of a symlink; of a hard link, clean
+	hardLink    bool
+	flagText    string
+	xattrNames  []string // sorted
+	xattrValues map[string]string
+	bodyAt      uint64
 }
 
 func newBuilder() *builder {

@@ -168,7 +168,8 @@ func (x *Index) checkShared(i Inode, r []byte) error {
 
 // checkOwn checks what the kind brings along.
 func (x *Index) checkOwn(i Inode, r []byte) error {
-	size, ok := le.Uint64(r[inSize:]), true
+	var ok bool
+	size := le.Uint64(r[inSize:])
 	switch Kind(r[inKind]) {
 	case File:
 		ok = x.bodyFits(le.Uint64(r[inA:]), size, le.Uint32(r[inB:]))

@@ -57,8 +57,7 @@ func (s *stack) mergeDir(i layerfmt.Inode, dir File, ghost bool) error {
 	first, n := s.x.Children(i)
 	for e := first; e < first+n; e++ {
 		d := s.x.Dirent(e)
-		var old File
-		err := error(fs.ErrNotExist)
+		old, err := File{}, fs.ErrNotExist
 		if !opaque {
 			old, err = s.below.lookup(dir, d.Name)
 		}
