@@ -42,7 +42,7 @@ var house = map[string][]string{
 
 // kinds may import only trees and recipes: a stage knows no store, no registry
 // and no other stage, but for the one that drives FreeBSD's make.
-var kinds = []string{"pipeline/tree", "recipes", "stages/freebsd", "stages/debian"}
+var kinds = []string{"pipeline/tree", "recipes", "stages/freebsd", "stages/debian", "stages/sandbox"}
 
 type pkg struct {
 	ImportPath   string

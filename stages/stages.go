@@ -92,6 +92,8 @@ func (l *lister) stage(s recipes.Stage) error {
 		return l.kernel(s)
 	case s.Media != nil:
 		return l.with(l.debian.Media(s, l.name("media")))
+	case s.Script != nil:
+		return l.with(Script(l.recipe, s, l.name("script"), l.steps))
 	case s.Files != nil:
 		return l.with(Files(l.recipe, s, l.name("files")))
 	}
