@@ -77,8 +77,7 @@ func (w *walker) files(ctx context.Context) error {
 		if d.IsDir() {
 			return nil
 		}
-		g.Go(func() error { return w.file(rel, d) })
-		return nil
+		return w.file(rel, d, g.Go)
 	})
 	return firstError(g.Wait(), err)
 }
@@ -99,7 +98,8 @@ func firstError(errs ...error) error {
 	return nil
 }
 
-func (w *walker) file(rel string, d fs.DirEntry) error {
+// file names a file at once if it is known, and lets later read it otherwise.
+func (w *walker) file(rel string, d fs.DirEntry, later func(func() error)) error {
 	info, err := d.Info()
 	if err != nil {
 		return err
@@ -111,9 +111,19 @@ func (w *walker) file(rel string, d fs.DirEntry) error {
 	s := stampOf(info)
 	if old, ok := w.known[rel]; ok && s.same(old) {
 		s.id = old.id
-	} else if s.id, err = blobID(filepath.Join(w.root, rel), info); err != nil {
-		return err
+		w.keep(rel, mode, s)
+		return nil
 	}
+	later(func() error {
+		if s.id, err = blobID(filepath.Join(w.root, rel), info); err == nil {
+			w.keep(rel, mode, s)
+		}
+		return err
+	})
+	return nil
+}
+
+func (w *walker) keep(rel, mode string, s stamp) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.ids[rel] = objectID(mode, s.id)
@@ -122,7 +132,6 @@ func (w *walker) file(rel string, d fs.DirEntry) error {
 	if w.now.UnixNano()-max(s.mtime, s.ctime) > int64(2*time.Second) && !strings.ContainsAny(rel, "\n") {
 		w.stamps[rel] = s
 	}
-	return nil
 }
 
 func (s stamp) same(o stamp) bool {
