@@ -27,9 +27,10 @@ func (t Transport) String() string {
 type Peer struct {
 	Remote    netip.AddrPort
 	Transport Transport
-	// State is a place where the handler keeps what it knows of a TCP
-	// connection, so that it need not look it up again for each call. For a
-	// datagram it starts out empty.
+	// State is a place where the NFS and MOUNT programs keep what they know of
+	// a TCP connection, so that it need not be looked up for each call. For a
+	// datagram it starts out empty. Others who serve on the same sockets leave
+	// it alone: an atomic.Value takes values of one type only.
 	State atomic.Value
 
 	ctx context.Context

@@ -88,8 +88,8 @@ func batching(pc net.PacketConn) packetConn {
 	return p
 }
 
-// serve runs until the socket is closed. Other errors pass: on Linux, a client
-// that is gone makes the next read fail with ECONNREFUSED.
+// serve runs until the socket is closed. Other errors, such as no memory for a
+// datagram (ENOBUFS), pass.
 func (u *udp) serve() error {
 	for {
 		n, err := u.pc.ReadBatch(u.in, 0)
