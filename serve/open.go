@@ -59,7 +59,7 @@ func (s *Server) openPortmap(ctx context.Context, k *sockets, at netip.AddrPort)
 }
 
 func (s *Server) register(ctx context.Context, k *sockets, taken error) error {
-	if !errors.Is(taken, syscall.EADDRINUSE) && !isTaken(taken) {
+	if !errors.Is(taken, syscall.EADDRINUSE) {
 		return taken
 	}
 	if rpc.LocalRpcbind().Register(ctx, mappings()...) != nil {
@@ -67,11 +67,6 @@ func (s *Server) register(ctx context.Context, k *sockets, taken error) error {
 	}
 	k.registered = true
 	return nil
-}
-
-func isTaken(err error) bool {
-	var p *PortError
-	return errors.As(err, &p) && p.Owner != ""
 }
 
 func (s *Server) unregister(k *sockets) {

@@ -21,11 +21,15 @@ type PortError struct {
 }
 
 func (e *PortError) Error() string {
-	what := fmt.Sprintf("listening on %s port %d of %s: %v", e.Network, e.Addr.Port(), e.Addr.Addr(), e.Err)
-	if e.Owner != "" {
-		return fmt.Sprintf("%s: %s has it; stop that, or give serve another address", what, e.Owner)
+	what := fmt.Sprintf("listening on %s port %d of %s", e.Network, e.Addr.Port(), e.Addr.Addr())
+	if !errors.Is(e.Err, syscall.EADDRINUSE) {
+		return fmt.Sprintf("%s: %v", what, e.Err)
 	}
-	return what
+	owner := e.Owner
+	if owner == "" {
+		owner = "another process (see: ss -lntup)"
+	}
+	return fmt.Sprintf("%s: the port is taken by %s: stop it, or serve another address", what, owner)
 }
 
 func (e *PortError) Unwrap() error { return e.Err }
@@ -42,10 +46,16 @@ func portOwner(network string, port uint16) string {
 func portError(network string, a netip.AddrPort, err error) error {
 	e := &PortError{Network: network, Addr: a, Err: err}
 	if errors.Is(err, syscall.EADDRINUSE) {
-		e.Err = errors.New("another process has that port")
 		e.Owner = portOwner(network, a.Port())
 	}
 	return e
+}
+
+// NoInterfaceError is an interface that this machine does not have.
+type NoInterfaceError struct{ Name string }
+
+func (e *NoInterfaceError) Error() string {
+	return fmt.Sprintf("there is no interface %q here; `ip link` lists those there are", e.Name)
 }
 
 func listenTCP(ctx context.Context, a netip.AddrPort) (net.Listener, error) {
@@ -70,7 +80,7 @@ func listenUDP(a netip.AddrPort) (*net.UDPConn, error) {
 func checkInterface(name string, addr netip.Addr) error {
 	ifi, err := net.InterfaceByName(name)
 	if err != nil {
-		return fmt.Errorf("there is no interface %q here; `ip link` lists those there are", name)
+		return &NoInterfaceError{Name: name}
 	}
 	addrs, err := ifi.Addrs()
 	if err != nil {

@@ -86,7 +86,12 @@ func (s *Server) Run(ctx context.Context) error {
 	wg.Go(func() { s.announce(ctx, ready, addr) })
 	wg.Wait()
 	s.unregister(socks)
-	s.Config.Events.Send(boot.Event{Time: s.Config.Now(), Kind: boot.ServeStopped})
+	select {
+	case <-ready:
+		s.Config.Events.Send(boot.Event{Time: s.Config.Now(), Kind: boot.ServeStopped})
+	default:
+		// It never began, and the error says why.
+	}
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
 	}

@@ -16,18 +16,18 @@ import (
 func isConflict(err error) bool {
 	var conflict *store.ConflictError
 	var inUse *store.InUseError
-	var port *serve.PortError
-	return errors.As(err, &conflict) || errors.As(err, &inUse) || errors.As(err, &port) && errors.Is(err, syscall.EADDRINUSE)
+	return errors.As(err, &conflict) || errors.As(err, &inUse) || errors.Is(err, syscall.EADDRINUSE)
 }
 
 func isNotFound(err error) bool {
 	var image *layout.NotFoundError
 	var other *store.NotFoundError
+	var iface *serve.NoInterfaceError
 	var far *remote.Error
 	if errors.As(err, &far) {
 		return far.Kind == remote.NotFound
 	}
-	return errors.As(err, &image) || errors.As(err, &other) || errors.Is(err, fs.ErrNotExist)
+	return errors.As(err, &iface) || errors.As(err, &image) || errors.As(err, &other) || errors.Is(err, fs.ErrNotExist)
 }
 
 func isNetwork(err error) bool {

@@ -157,12 +157,19 @@ func (s *Server) openError(port uint16, err error) error {
 	what := fmt.Sprintf("listening for DHCP on %q, UDP port %d", s.Config.Interface, port)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("%s: the port is taken by %s: stop it, or serve with --dhcp off", what, s.owner(port))
+		return &takenError{fmt.Sprintf("%s: the port is taken by %s: stop it, or serve with --dhcp off", what, s.owner(port))}
 	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("%s: %w: run as root, or with the capabilities CAP_NET_BIND_SERVICE and CAP_NET_RAW", what, err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }
+
+// takenError is a port that another process has; it is EADDRINUSE to
+// errors.Is.
+type takenError struct{ text string }
+
+func (e *takenError) Error() string { return e.text }
+func (e *takenError) Unwrap() error { return syscall.EADDRINUSE }
 
 func (s *Server) owner(port uint16) string {
 	if s.PortOwner != nil {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"regexp"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -84,20 +86,39 @@ func await(t *testing.T, r *rig.Running, from int, pattern string) ([]string, in
 	return groups, end
 }
 
+// login waits for the root shell on a machine's console and quiets the kernel
+// and systemd, who write to the same console.
+func login(t *testing.T, r *rig.Running, name string) {
+	t.Helper()
+	await(t, r, 0, `root@`+name+`:`)
+	if err := r.Type("dmesg -n 1; kill -s RTMIN+21 1; systemctl is-system-running --wait; echo QUI''ET\n"); err != nil {
+		t.Fatal(err)
+	}
+	await(t, r, 0, `QUIET`)
+}
+
+// answer is a line that a command printed; whatever the console got beside it
+// does not begin with the mark.
+var answer = regexp.MustCompile(`OUT\|([^\r\n]*)`)
+
 // shell runs a command in the root shell on a machine's serial console and
-// returns what it printed. The marks around it are put together by the shell,
-// so that the echo of the command is not taken for them.
+// returns what it printed. The marks are put together by the shell, so that
+// the echo of the command is not taken for them.
 func shell(t *testing.T, r *rig.Running, command string) string {
 	t.Helper()
 	from := len(r.Console.Text())
-	if err := r.Type(fmt.Sprintf("echo BE''GIN; { %s; } 2>&1; echo STATUS=$? E''ND\n", command)); err != nil {
+	if err := r.Type(fmt.Sprintf("{ %s; } > /run/out 2>&1; s=$?; sed 's/^/OU''T|/' /run/out; echo STATUS=$s E''ND\n", command)); err != nil {
 		t.Fatal(err)
 	}
-	g, _ := await(t, r, from, `(?s)BEGIN\r?\n(.*?)STATUS=(\d+) END`)
-	if g[2] != "0" {
-		t.Fatalf("on the node, %q ended with status %s:\n%s", command, g[2], g[1])
+	g, _ := await(t, r, from, `(?s)^(.*?)STATUS=(\d+) END`)
+	var lines []string
+	for _, l := range answer.FindAllStringSubmatch(g[1], -1) {
+		lines = append(lines, l[1])
 	}
-	return g[1]
+	if g[2] != "0" {
+		t.Fatalf("on the node, %q ended with status %s:\n%s", command, g[2], strings.Join(lines, "\n"))
+	}
+	return strings.Join(lines, "\n")
 }
 
 func freeLoopback() (string, error) {
