@@ -36,6 +36,11 @@ const readCache = 64 << 20
 
 // withView opens the merged root of one node of an image and hands it to use.
 func (a *app) withView(ctx context.Context, image, node string, use func(*rootfs.View) error) error {
+	return a.withMachine(ctx, image, node, func(m *serve.Machine) error { return use(m.View) })
+}
+
+// withMachine opens one node of an image and hands it to use.
+func (a *app) withMachine(ctx context.Context, image, node string, use func(*serve.Machine) error) error {
 	s, err := a.openStore()
 	if err != nil {
 		return err
@@ -60,7 +65,7 @@ func (a *app) withView(ctx context.Context, image, node string, use func(*rootfs
 		if err != nil {
 			return fmt.Errorf("opening the root of node %q: %w", node, err)
 		}
-		return use(m.View)
+		return use(m)
 	}
 	return &codeError{fmt.Errorf("the image %q has no node %q; it has %s", image, node, joined(names)), exitNotFound}
 }

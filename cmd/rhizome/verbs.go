@@ -24,6 +24,8 @@ func (a *app) verbs() []*cobra.Command {
 		a.inspectCommand(),
 		a.lsCommand(),
 		a.catCommand(),
+		a.diffCommand(),
+		a.blameCommand(),
 		a.historyCommand(),
 		a.pinCommand(),
 		a.rollbackCommand(),
