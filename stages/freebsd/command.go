@@ -7,10 +7,6 @@ import (
 	"slices"
 )
 
-// Stamp is the time that everything built is told to be of: 2000-01-01. It is
-// the same for every recipe, so that a recipe's epoch is no input of a world.
-const stamp2000 = "946684800"
-
 // Build is how make is called for one source tree.
 type Build struct {
 	Source    Source
@@ -87,12 +83,15 @@ func (b Build) variables() []string {
 	}
 }
 
+// env leaves SOURCE_DATE_EPOCH out on purpose: newvers.sh hands it to "date -ur",
+// which GNU date takes for a file's name, and then stops the build. Nothing needs
+// it: WITH_REPRODUCIBLE_BUILD stamps no time, and stand/efi has a fixed one.
 func (b Build) env() []string {
 	vars := map[string]string{
 		"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"HOME": b.Temp, "TMPDIR": b.Temp, "LC_ALL": "C", "TZ": "UTC",
 		// newvers.sh stamps these into a kernel made of a changed tree.
-		"USER": "root", "HOSTNAME": "rhizome", "SOURCE_DATE_EPOCH": stamp2000,
+		"USER": "root", "HOSTNAME": "rhizome",
 		// An index that does not exist lets newvers.sh see no local changes:
 		// for a changed tree it would stamp the object folder's path. What was
 		// changed is in the stage's key instead.
