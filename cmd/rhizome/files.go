@@ -41,6 +41,11 @@ func (a *app) withView(ctx context.Context, image, node string, use func(*rootfs
 
 // withMachine opens one node of an image and hands it to use.
 func (a *app) withMachine(ctx context.Context, image, node string, use func(*serve.Machine) error) error {
+	return a.withNode(ctx, image, node, func(e exported) error { return use(e.machine) })
+}
+
+// withNode is withMachine for those who need the store as well.
+func (a *app) withNode(ctx context.Context, image, node string, use func(exported) error) error {
 	s, err := a.openStore()
 	if err != nil {
 		return err
@@ -65,7 +70,7 @@ func (a *app) withMachine(ctx context.Context, image, node string, use func(*ser
 		if err != nil {
 			return fmt.Errorf("opening the root of node %q: %w", node, err)
 		}
-		return use(m)
+		return use(exported{store: s, manifest: n.Descriptor, machine: m})
 	}
 	return &codeError{fmt.Errorf("the image %q has no node %q; it has %s", image, node, joined(names)), exitNotFound}
 }

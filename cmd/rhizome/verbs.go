@@ -24,6 +24,7 @@ func (a *app) verbs() []*cobra.Command {
 		a.inspectCommand(),
 		a.lsCommand(),
 		a.catCommand(),
+		a.exportCommand(),
 		a.diffCommand(),
 		a.blameCommand(),
 		a.historyCommand(),
