@@ -13,7 +13,7 @@ TESTFLAGS ?= -p 2
 FUZZTIME  ?= 20s
 GOLANGCI  := v2.15.0
 
-.PHONY: help setup build cross test unit race e2e lint fmt fuzz golden bench demo freebsd check clean
+.PHONY: help setup build man cross test unit race e2e lint fmt fuzz golden bench demo freebsd check clean
 
 help: ## what each target does
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' Makefile
@@ -23,6 +23,11 @@ setup: ## install what building and testing need (Debian 12; as root)
 
 build: ## the static binary, bin/rhizome
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/rhizome
+
+man: build ## manual pages and shell completion, into dist/
+	mkdir -p dist/completion
+	bin/rhizome man dist/man
+	@for s in bash zsh fish; do bin/rhizome completion $$s > dist/completion/rhizome.$$s; done
 
 cross: ## both systems, both architectures, into dist/
 	@for t in linux/amd64 linux/arm64 freebsd/amd64 freebsd/arm64; do \
@@ -63,8 +68,8 @@ demo: ## build, serve and boot two machines from nothing; needs root for the net
 	$(MAKE) build
 	go run ./cmd/rhizome/demo
 
-freebsd: build ## the shipped FreeBSD recipe against a full tree: make freebsd SRC=/usr/src
-	bench/freebsd $(SRC)
+freebsd: build ## the shipped FreeBSD recipe against a full tree: make freebsd SRC=/usr/src [TOOLCHAIN=...]
+	packaging/freebsd-demo $(SRC) $(TOOLCHAIN)
 
 check: ## what CI runs before the tests: vet on every system, lint, builds
 	go vet ./...

@@ -1,12 +1,16 @@
-// Command demo shows the whole road on one machine: it builds the shipped
-// Debian recipe, serves the image inside a network namespace of its own, and
-// boots two QEMU machines from it over the network. `make demo` runs it.
+// Command demo shows the whole road on one machine: it builds a recipe, the
+// shipped Debian one unless told otherwise, serves the image inside a network
+// namespace of its own, and boots QEMU machines from it over the network, one
+// for each node. `make demo` and `make freebsd` run it.
 package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -16,32 +20,63 @@ import (
 	"time"
 
 	"rhizome/cmd/rhizome/internal/rig"
+	"rhizome/registry/imagefmt"
 )
+
+// image is the demo's name in its own store.
+const image = "demo:latest"
 
 // binary is where `make build` puts the program.
 const binary = "bin/rhizome"
 
-// bootLimit is how long two emulated machines may take to come up.
-const bootLimit = 10 * time.Minute
+// show is what to build and boot.
+type show struct {
+	recipe string
+	// until is the pattern that a console must show.
+	until string
+	// firmware and cards are for the nodes, in order; the last is for all
+	// further ones.
+	firmware, cards []string
+	memory          int
+	limit           time.Duration
+}
+
+func flags() show {
+	var s show
+	var firmware, cards string
+	flag.StringVar(&s.recipe, "recipe", "debian-demo", "a recipe's file, or a shipped recipe's name")
+	flag.StringVar(&s.until, "until", `NODE-UP [^\r\n]*`, "what every console must show")
+	flag.StringVar(&firmware, "firmware", "bios", "bios or uefi, by node")
+	flag.StringVar(&cards, "cards", "virtio-net-pci", "QEMU's network cards, by node")
+	flag.IntVar(&s.memory, "memory", 512, "MB of memory a machine")
+	flag.DurationVar(&s.limit, "limit", 10*time.Minute, "how long the machines may take to come up")
+	flag.Parse()
+	s.firmware, s.cards = strings.Split(firmware, ","), strings.Split(cards, ",")
+	return s
+}
+
+// of is the element for node i.
+func of(list []string, i int) string { return list[min(i, len(list)-1)] }
 
 func main() {
+	s := flags()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := demo(ctx); err != nil {
+	if err := s.demo(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
 }
 
-func demo(ctx context.Context) (err error) {
+func (s show) demo(ctx context.Context) (err error) {
 	dir, err := os.MkdirTemp("", "rhizome-demo-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	store := filepath.Join(dir, "store")
-	step("building the recipe debian-demo: packages -> layers -> cluster image")
-	if err := rhizome(ctx, os.Stdout, "--store", store, "build", "debian-demo", "--tag", "debian-demo:latest"); err != nil {
+	step("building the recipe " + s.recipe + ": stages -> layers -> cluster image")
+	if err := rhizome(ctx, os.Stdout, "--store", store, "build", s.recipe, "--tag", image); err != nil {
 		return err
 	}
 	step("what the store holds now")
@@ -52,16 +87,24 @@ func demo(ctx context.Context) (err error) {
 		fmt.Printf("skipped: booting machines: %v\n", err)
 		return nil
 	}
-	return boot(ctx, dir, store)
+	return s.boot(ctx, dir, store)
 }
 
-func boot(ctx context.Context, dir, store string) error {
-	kernel := filepath.Join(dir, "vmlinuz")
-	if err := save(ctx, kernel, "--store", store, "cat", "debian-demo", "n1", "/boot/vmlinuz"); err != nil {
+func (s show) boot(ctx context.Context, dir, store string) error {
+	nodes, network, err := inspect(ctx, store)
+	if err != nil {
 		return err
 	}
-	cpu := rig.Accelerate(ctx, kernel)
-	net, err := rig.NewNet(ctx, fmt.Sprintf("rhizome-demo-%d", os.Getpid()), "10.77.0.1/24")
+	cpu := rig.Emulation
+	kernel := filepath.Join(dir, "vmlinuz")
+	if k := nodes[0].Node.Boot.Kernel; k != "" && nodes[0].Node.Boot.OS == "linux" {
+		if err := save(ctx, kernel, "--store", store, "cat", image, nodes[0].Node.Name, k); err != nil {
+			return err
+		}
+		cpu = rig.Accelerate(ctx, kernel)
+	}
+	cidr := netip.PrefixFrom(network.Server, network.Subnet.Bits()).String()
+	net, err := rig.NewNet(ctx, fmt.Sprintf("rhizome-demo-%d", os.Getpid()), cidr)
 	if err != nil {
 		return err
 	}
@@ -71,7 +114,7 @@ func boot(ctx context.Context, dir, store string) error {
 	if err != nil {
 		return err
 	}
-	server, err := net.Start(ctx, prefixed("serve"), abs, "--store", store, "serve", "debian-demo", "--interface", net.Bridge)
+	server, err := net.Start(ctx, prefixed("serve"), abs, "--store", store, "serve", image, "--interface", net.Bridge)
 	if err != nil {
 		return err
 	}
@@ -79,42 +122,63 @@ func boot(ctx context.Context, dir, store string) error {
 	if _, _, err := server.Console.Wait(ctx, 0, `serve\.ready`); err != nil {
 		return fmt.Errorf("serve did not start: %w", err)
 	}
-	return bootBoth(ctx, net, cpu)
+	return s.bootAll(ctx, net, nodes, cpu)
 }
 
-func bootBoth(ctx context.Context, net *rig.Net, cpu []string) error {
-	step("switching on two machines with " + strings.Join(cpu, " "))
-	ctx, cancel := context.WithTimeoutCause(ctx, bootLimit, errors.New("the machines did not come up in time"))
+func (s show) bootAll(ctx context.Context, net *rig.Net, nodes []node, cpu []string) error {
+	step(fmt.Sprintf("switching on %d machine(s) with %s", len(nodes), strings.Join(cpu, " ")))
+	ctx, cancel := context.WithTimeoutCause(ctx, s.limit, errors.New("the machines did not come up in time"))
 	defer cancel()
 	begin := time.Now()
-	var up []string
 	var machines []*rig.Running
 	defer func() {
 		for _, m := range machines {
 			m.Off()
 		}
 	}()
-	for i := 1; i <= 2; i++ {
+	for i, n := range nodes {
 		m, err := net.Boot(ctx, rig.Machine{
-			Name: fmt.Sprintf("n%d", i), MAC: fmt.Sprintf("52:54:00:77:00:%02x", i), MemoryMB: 512, CPU: cpu,
+			Name: n.Node.Name, MAC: n.Node.MACs[0], MemoryMB: s.memory, CPU: cpu,
+			Firmware: rig.Firmware(of(s.firmware, i)), NIC: of(s.cards, i),
 		}, nil)
 		if err != nil {
 			return err
 		}
 		machines = append(machines, m)
 	}
+	var up []string
 	for i, m := range machines {
-		line, _, err := m.Console.Wait(ctx, 0, `NODE-UP [^\r\n]*`)
+		line, _, err := m.Console.Wait(ctx, 0, s.until)
 		if err != nil {
-			return fmt.Errorf("n%d: %w; its console ends with:\n%s", i+1, err, m.Console.Tail(3000))
+			return fmt.Errorf("%s: %w; its console ends with:\n%s", nodes[i].Node.Name, err, m.Console.Tail(3000))
 		}
 		up = append(up, line[0])
 	}
-	step(fmt.Sprintf("both machines are up, %s after power-on:", time.Since(begin).Round(time.Second)))
+	step(fmt.Sprintf("all machines are up, %s after power-on:", time.Since(begin).Round(time.Second)))
 	for _, l := range up {
 		fmt.Println(l)
 	}
 	return nil
+}
+
+// node is what inspect says of one.
+type node struct {
+	Node imagefmt.Node `json:"node"`
+}
+
+func inspect(ctx context.Context, store string) ([]node, imagefmt.Network, error) {
+	out, err := exec.CommandContext(ctx, binary, "--store", store, "inspect", image, "--json").Output()
+	if err != nil {
+		return nil, imagefmt.Network{}, fmt.Errorf("rhizome inspect: %w", err)
+	}
+	var in struct {
+		Cluster imagefmt.Cluster `json:"cluster"`
+		Nodes   []node           `json:"nodes"`
+	}
+	if err := json.Unmarshal(out, &in); err != nil {
+		return nil, imagefmt.Network{}, fmt.Errorf("reading what rhizome inspect says: %w", err)
+	}
+	return in.Nodes, in.Cluster.Network, nil
 }
 
 func step(what string) { fmt.Printf("\n== %s\n", what) }
