@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"rhizome/serve/boot"
-	"rhizome/serve/rootfs"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -134,15 +133,4 @@ func (h *host) noteMount(e boot.Event) {
 	if err := h.store.SetMounted(h.cluster, e.Node, digest.Digest(e.Digest)); err != nil {
 		h.term.logger().Warn("a mount could not be noted", "node", e.Node, "error", err)
 	}
-}
-
-// damageHooks tells of damaged frames.
-func (h *host) damageHooks(events boot.Sink) rootfs.Hooks {
-	return rootfs.Hooks{Damaged: func(d *rootfs.DamagedError, mended bool) {
-		kind := boot.LayerDamaged
-		if mended {
-			kind = boot.LayerMended
-		}
-		events.Send(boot.Event{Time: time.Now(), Kind: kind, File: d.File, Digest: d.Layer, Error: d.Error()})
-	}}
 }

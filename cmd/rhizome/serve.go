@@ -25,6 +25,7 @@ type serveOptions struct {
 	iface      string
 	dhcp       string
 	frameCache string
+	caFile     string
 	dryRun     bool
 }
 
@@ -48,6 +49,7 @@ image, one that runs goes on with the image it began with.`,
 	f.StringVarP(&o.iface, "interface", "i", "", "the network interface to answer on")
 	f.StringVar(&o.dhcp, "dhcp", "server", "server gives addresses, proxy leaves that to another DHCP server, off is silent")
 	f.StringVar(&o.frameCache, "frame-cache", "", "memory for decoded pieces of layers (default: an eighth of the machine's, at least 64M)")
+	f.StringVar(&o.caFile, "ca-file", "", "certificate authorities to trust beside the system's (PEM), where a damaged layer is fetched again")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print what would be answered to whom, and end")
 	return a.jsonFlag(cmd)
 }
@@ -206,12 +208,15 @@ func (h *host) run(ctx context.Context, o serveOptions) error {
 	}
 	defer events.close()
 	sink := boot.Sink(events.take)
-	h.cache.SetHooks(h.damageHooks(sink))
+	h.cache.SetHooks(h.damageHooks(ctx, h.mender(h.store, o.caFile), sink))
 	go h.follow(ctx, sink)
+	volumes := h.volumes(sink)
+	defer volumes.Close()
 	server := &serve.Server{
 		Config:   serve.Config{Interface: o.iface, DHCP: o.dhcp, Events: sink, Log: h.term.logger(), Now: time.Now},
 		Fleet:    h.fleet,
 		OpenBlob: h.openBlob,
+		Backends: volumes.Backends(),
 	}
 	return server.Run(ctx)
 }

@@ -7,10 +7,12 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/netip"
 	"testing"
 
 	"rhizome/registry/imagefmt"
@@ -109,7 +111,7 @@ func Manifest(t testing.TB, l *layout.Layout, node string, layers ...Layer) ocis
 	t.Helper()
 	config := ocispec.Image{Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"},
 		RootFS: ocispec.RootFS{Type: "layers"},
-		Config: ocispec.ImageConfig{Labels: map[string]string{"node": node}}}
+		Config: ocispec.ImageConfig{Labels: labels(t, node)}}
 	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
 	for _, layer := range layers {
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, layer.DiffID)
@@ -120,6 +122,20 @@ func Manifest(t testing.TB, l *layout.Layout, node string, layers ...Layer) ocis
 	d.Annotations = map[string]string{imagefmt.AnnotationNode: node}
 	d.Platform = &ocispec.Platform{OS: "linux", Architecture: "amd64"}
 	return d
+}
+
+// labels make a machine of a node, with a card and an address of its own.
+func labels(t testing.TB, node string) map[string]string {
+	t.Helper()
+	id := sha256.Sum256([]byte(node))
+	l, err := imagefmt.Labels(
+		imagefmt.Cluster{Name: "rack", Network: imagefmt.Network{Subnet: netip.MustParsePrefix("10.0.0.0/8"), Server: netip.MustParseAddr("10.0.0.1")}},
+		imagefmt.Node{Name: node, MACs: []string{fmt.Sprintf("52:54:00:%02x:%02x:%02x", id[0], id[1], id[2])},
+			Address: netip.AddrFrom4([4]byte{10, id[0] | 1, id[1], id[2]}), Root: "nfs", Boot: imagefmt.Boot{OS: "linux"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 // Index stores a cluster image over manifests.

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"rhizome/registry"
+	"rhizome/registry/remote"
+	"rhizome/registry/store"
+	"rhizome/serve/boot"
+	"rhizome/serve/rootfs"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// mendTimeout is how long a node's read may wait for a damaged piece to come
+// again: NFS clients ask again after a minute (nfs(5), "timeo").
+const mendTimeout = 30 * time.Second
+
+// mender gets damaged pieces of layers from the registries that the store
+// knows. They are spoken to as they were when the images came.
+func (a *app) mender(s *store.Store, caFile string) *registry.Mender {
+	client := func(plain bool) func() (*remote.Client, error) {
+		return sync.OnceValues(func() (*remote.Client, error) {
+			l, err := a.link(registryFlags{plainHTTP: plain, caFile: caFile}, s)
+			return l.Client, err
+		})
+	}
+	secure, plain := client(false), client(true)
+	return &registry.Mender{Store: s, Client: func(plainHTTP bool) (*remote.Client, error) {
+		if plainHTTP {
+			return plain()
+		}
+		return secure()
+	}}
+}
+
+// damageHooks mend damaged frames and tell of them.
+func (h *host) damageHooks(ctx context.Context, m *registry.Mender, events boot.Sink) rootfs.Hooks {
+	return rootfs.Hooks{
+		Repair: func(layer string, off, n int64) ([]byte, error) {
+			ctx, cancel := context.WithTimeout(ctx, mendTimeout)
+			defer cancel()
+			return m.Range(ctx, digest.Digest(layer), off, n)
+		},
+		WriteBack: func(layer string, off int64, b []byte) error {
+			err := m.WriteBack(digest.Digest(layer), off, b)
+			if err != nil {
+				h.term.logger().Warn("a damaged layer was fetched again and is served, but could not be mended in the store", "layer", layer, "error", err)
+			}
+			return err
+		},
+		Damaged: func(d *rootfs.DamagedError, mended bool) {
+			kind := boot.LayerDamaged
+			if mended {
+				kind = boot.LayerMended
+			}
+			events.Send(boot.Event{Time: time.Now(), Kind: kind, File: d.File, Digest: d.Layer, Error: d.Error()})
+		},
+	}
+}
