@@ -210,13 +210,10 @@ func (h *host) run(ctx context.Context, o serveOptions) error {
 	sink := boot.Sink(events.take)
 	h.cache.SetHooks(h.damageHooks(ctx, h.mender(h.store, o.caFile), sink))
 	go h.follow(ctx, sink)
-	volumes := h.volumes(sink)
-	defer volumes.Close()
 	server := &serve.Server{
 		Config:   serve.Config{Interface: o.iface, DHCP: o.dhcp, Events: sink, Log: h.term.logger(), Now: time.Now},
 		Fleet:    h.fleet,
 		OpenBlob: h.openBlob,
-		Backends: volumes.Backends(),
 	}
 	return server.Run(ctx)
 }
