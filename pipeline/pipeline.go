@@ -49,6 +49,9 @@ type Info struct {
 	Nodes []string
 	// Needs names earlier steps whose trees Run gets, in that order.
 	Needs []string
+	// Whole keeps the step's layers as they are, never as deltas on a parent:
+	// they are somebody else's.
+	Whole bool
 	// Pos is the place in the recipe that asked for the step.
 	Pos recipes.Pos
 }
@@ -75,11 +78,22 @@ type Env struct {
 	Log    *slog.Logger
 	// Pull fetches an image's manifest and layers; nil where nothing pulls.
 	Pull Puller
+	// Read reads layers of the store into one tree, lowest first; its bodies
+	// can be read until done is called. The runner sets it.
+	Read func(ctx context.Context, layers []Layer) (t *tree.Tree, done func(), err error)
+	// Parent is the earlier version that changed layers become deltas on; nil
+	// for whole layers.
+	Parent *Parent
 }
 
-// Puller brings an image that somebody else made into the store.
+// Puller brings an image that somebody else made into the store. It knows the
+// system and architecture to choose where a reference names several images.
 type Puller interface {
+	// Pull brings the image in, whole, and says which layers it has, the
+	// lowest first.
 	Pull(ctx context.Context, ref string) (manifest ocispec.Descriptor, layers []ocispec.Descriptor, diffIDs []digest.Digest, err error)
+	// Resolve says what a tag means now.
+	Resolve(ctx context.Context, ref string) (digest.Digest, error)
 }
 
 // Output is what a step made. Either Tree is set, which becomes one layer, or
@@ -111,8 +125,10 @@ type Store interface {
 	// Ingest stores a blob whose digest is known only when write returns.
 	// Nothing is visible before that, and nothing stays if it fails.
 	Ingest(ctx context.Context, mediaType string, write func(io.Writer) error) (ocispec.Descriptor, error)
-	// Open reads a blob.
-	Open(ctx context.Context, d ocispec.Descriptor) (ReaderAtCloser, error)
+	// OpenLayer opens a layer for reading at any place, with the descriptor of
+	// the bytes that are read: a layer that others made is read through its
+	// seekable copy.
+	OpenLayer(ctx context.Context, l Layer) (ReaderAtCloser, ocispec.Descriptor, error)
 	// LockKey waits until nobody else builds this key. Whoever waited finds
 	// the result in the cache.
 	LockKey(ctx context.Context, key digest.Digest) (unlock func(), err error)
@@ -136,4 +152,6 @@ type Result struct {
 	Inputs Inputs            `json:"inputs"`
 	Layers []Layer           `json:"layers"`
 	Facts  map[string]string `json:"facts,omitempty"`
+	// From says where the result was found, when not in the store.
+	From string `json:"-"`
 }

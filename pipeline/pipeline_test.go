@@ -78,10 +78,10 @@ type memoryBlob struct{ *bytes.Reader }
 
 func (memoryBlob) Close() error { return nil }
 
-func (m *memory) Open(_ context.Context, d ocispec.Descriptor) (ReaderAtCloser, error) {
+func (m *memory) OpenLayer(_ context.Context, l Layer) (ReaderAtCloser, ocispec.Descriptor, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return memoryBlob{bytes.NewReader(m.blobs[d.Digest])}, nil
+	return memoryBlob{bytes.NewReader(m.blobs[l.Descriptor.Digest])}, l.Descriptor, nil
 }
 
 func (m *memory) LockKey(_ context.Context, key digest.Digest) (func(), error) {

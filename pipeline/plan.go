@@ -29,6 +29,8 @@ type Step struct {
 
 	stage Stage
 	needs []*Step
+	// lowest says that no step's layers lie below this one's.
+	lowest bool
 }
 
 // Planner makes plans. Its fields are handed in.
@@ -44,7 +46,8 @@ func (p *Planner) Plan(ctx context.Context, r *recipes.Recipe, stages []Stage) (
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range steps {
+	for i, s := range steps {
+		s.lowest = i == 0
 		if err := p.look(ctx, r.Name, s); err != nil {
 			return nil, err
 		}
@@ -59,7 +62,7 @@ func (p *Planner) look(ctx context.Context, recipe string, s *Step) error {
 		if err != nil {
 			return stepError(s.Info, "finding out what it depends on", err)
 		}
-		s.Inputs = in
+		s.Inputs = p.Env.Parent.inputs(s, in)
 	}
 	for _, n := range s.needs {
 		if !n.Hit {
@@ -73,6 +76,9 @@ func (p *Planner) look(ctx context.Context, recipe string, s *Step) error {
 		return stepError(s.Info, "looking it up in the cache", err)
 	}
 	s.Hit, s.Result, s.Why = ok, r, "found in the cache"
+	if r.From != "" {
+		s.Why = "found in " + r.From
+	}
 	if !ok {
 		before, known := p.Store.LastInputs(ctx, recipe, s.Info.Name)
 		s.Why = whyMiss(s.Inputs, before, known)

@@ -108,7 +108,7 @@ func (r *Runner) build(ctx context.Context, recipe string, s *Step) error {
 	if err != nil {
 		return stepError(s.Info, "building it", err)
 	}
-	layers, err := r.keep(ctx, s, out)
+	layers, err := r.keep(ctx, s, out, below)
 	if err != nil {
 		return stepError(s.Info, "storing its layer", err)
 	}
@@ -126,7 +126,7 @@ func (r *Runner) build(ctx context.Context, recipe string, s *Step) error {
 
 func (r *Runner) stepEnv(work string, s *Step) Env {
 	env := r.Env
-	env.Work = work
+	env.Work, env.Read = work, r.read
 	env.Events = func(e Event) {
 		e.Step = s.Info.Name
 		e.Time = r.Now()
@@ -136,24 +136,33 @@ func (r *Runner) stepEnv(work string, s *Step) Env {
 }
 
 // keep turns a stage's output into layers in the store.
-func (r *Runner) keep(ctx context.Context, s *Step, out Output) ([]Layer, error) {
+func (r *Runner) keep(ctx context.Context, s *Step, out Output, below []*tree.Tree) ([]Layer, error) {
 	if out.Tree == nil {
 		return out.Layers, nil
 	}
 	if err := out.Tree.Normalize(); err != nil {
 		return nil, err
 	}
+	if was := r.Env.Parent.layers(s.Info); was != nil {
+		return r.keepDelta(ctx, s, out.Tree, below, was)
+	}
+	l, err := r.write(ctx, out.Tree)
+	return []Layer{l}, err
+}
+
+// write stores a tree as a layer.
+func (r *Runner) write(ctx context.Context, t *tree.Tree) (Layer, error) {
 	var sum layerfmt.Summary
 	d, err := r.Store.Ingest(ctx, layerfmt.MediaType, func(w io.Writer) error {
 		var err error
-		sum, err = layer.Write(ctxWriter{ctx, w}, out.Tree, r.Env.Epoch, r.Env.Jobs)
+		sum, err = layer.Write(ctxWriter{ctx, w}, t, r.Env.Epoch, r.Env.Jobs)
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return Layer{}, err
 	}
 	d.Annotations = sum.Annotations()
-	return []Layer{{Descriptor: d, DiffID: sum.DiffID}}, nil
+	return Layer{Descriptor: d, DiffID: sum.DiffID}, nil
 }
 
 // ctxWriter stops a long write when the build is interrupted.
@@ -169,36 +178,52 @@ func (c ctxWriter) Write(p []byte) (int, error) {
 	return c.w.Write(p)
 }
 
-// open reads the trees of the steps that this one needs.
+// open reads the trees of the steps that this one needs, each with what it
+// hides of the layers below it.
 func (r *Runner) open(ctx context.Context, s *Step) ([]*tree.Tree, func(), error) {
-	var blobs []io.Closer
-	closeAll := func() {
-		for _, b := range blobs {
-			b.Close()
-		}
-	}
+	var all closers
 	var trees []*tree.Tree
 	for _, n := range s.needs {
-		t := tree.New()
-		for _, l := range n.Result.Layers {
-			blob, err := r.Store.Open(ctx, l.Descriptor)
-			if err != nil {
-				closeAll()
-				return nil, nil, err
-			}
-			blobs = append(blobs, blob)
-			upper, err := layer.ReadTree(blob, l.Descriptor.Size, l.Descriptor.Annotations)
-			if err == nil {
-				err = t.Merge(upper)
-			}
-			if err != nil {
-				closeAll()
-				return nil, nil, fmt.Errorf("layer %s: %w", l.Descriptor.Digest, err)
-			}
+		t, done, err := r.read(ctx, n.Result.Layers)
+		if err != nil {
+			all.close()
+			return nil, nil, err
 		}
+		all = append(all, done)
 		trees = append(trees, t)
 	}
-	return trees, closeAll, nil
+	return trees, all.close, nil
+}
+
+type closers []func()
+
+func (c closers) close() {
+	for _, f := range c {
+		f()
+	}
+}
+
+// read reads layers into one, the lowest first.
+func (r *Runner) read(ctx context.Context, layers []Layer) (*tree.Tree, func(), error) {
+	var all closers
+	t := tree.New()
+	for _, l := range layers {
+		blob, d, err := r.Store.OpenLayer(ctx, l)
+		if err != nil {
+			all.close()
+			return nil, nil, err
+		}
+		all = append(all, func() { blob.Close() })
+		upper, err := layer.ReadTree(blob, d.Size, d.Annotations)
+		if err == nil {
+			err = t.Stack(upper)
+		}
+		if err != nil {
+			all.close()
+			return nil, nil, fmt.Errorf("layer %s: %w", l.Descriptor.Digest, err)
+		}
+	}
+	return t, all.close, nil
 }
 
 func (r *Runner) send(k EventKind, s *Step, message string) {

@@ -118,7 +118,7 @@ func ociKeys() mapping[OCI] {
 		intro: "The image's layers are reused as they are.",
 		pos:   func(s *OCI) *Pos { return &s.Pos },
 		keys: []key[OCI]{
-			{name: "ref", shape: "reference", required: true, example: "ref: registry.example/freebsd@sha256:0123...", doc: "The image, by digest.",
+			{name: "ref", shape: "reference", required: true, example: "ref: registry.example/freebsd@sha256:0123...", doc: "The image, by digest; or by a tag, which `rhizome lock` pins. Without a host it is one of the store.",
 				set: text(func(s *OCI) *string { return &s.Ref })},
 		},
 	}

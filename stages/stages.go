@@ -76,8 +76,10 @@ func (l *lister) source() error {
 		for _, set := range NewDists(l.recipe, l.get) {
 			l.add(set)
 		}
+	case src.OCI != nil:
+		l.add(NewOCI(l.recipe))
 	default:
-		return fmt.Errorf("%s: this version of rhizome cannot build on such a source; it knows src, dists and debian", src.Pos)
+		return fmt.Errorf("%s: the recipe has no source; name one: src, dists, oci or debian", src.Pos)
 	}
 	return nil
 }

@@ -10,6 +10,8 @@ import (
 
 	"rhizome/pipeline"
 	"rhizome/recipes"
+	"rhizome/registry"
+	"rhizome/registry/ref"
 	"rhizome/stages"
 
 	"github.com/spf13/cobra"
@@ -21,7 +23,20 @@ type builder struct {
 	recipe *recipes.Recipe
 	stages []pipeline.Stage
 	store  builderStore
-	env    pipeline.Env
+	// cache is the store, with the registries of --cache-from behind it.
+	cache pipeline.Store
+	link  registry.Link
+	env   pipeline.Env
+}
+
+// buildFlags are those of verbs that plan or build.
+type buildFlags struct {
+	registryFlags
+	cacheFlags
+	nodes string
+	jobs  int
+	// looking says that nothing is built, so that nothing large is fetched.
+	looking bool
 }
 
 // load reads a recipe, prints its findings and returns it if it can be built.
@@ -41,13 +56,13 @@ func (a *app) load(name string) (*recipes.Recipe, error) {
 }
 
 // builder prepares a recipe for planning and building.
-func (a *app) builder(name string, nodes string, jobs int) (*builder, error) {
+func (a *app) builder(ctx context.Context, name string, f buildFlags) (*builder, error) {
 	r, err := a.load(name)
 	if err != nil {
 		return nil, err
 	}
-	if nodes != "" {
-		if err := limitNodes(r, nodes); err != nil {
+	if f.nodes != "" {
+		if err := limitNodes(r, f.nodes); err != nil {
 			return nil, err
 		}
 	}
@@ -67,10 +82,25 @@ func (a *app) builder(name string, nodes string, jobs int) (*builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &builder{
+	b := &builder{
 		recipe: r, stages: list, store: builderStore{s},
-		env: pipeline.Env{Jobs: jobs, Epoch: r.Epoch, Cache: cache, Lock: lock, Events: a.term.build, Log: a.term.logger()},
-	}, nil
+		env: pipeline.Env{Jobs: f.jobs, Epoch: r.Epoch, Cache: cache, Lock: lock, Events: a.term.build, Log: a.term.logger()},
+	}
+	return b, a.connect(ctx, b, f)
+}
+
+// connect gives a builder what lies outside the recipe: registries, and the
+// parent in the store.
+func (a *app) connect(ctx context.Context, b *builder, f buildFlags) (err error) {
+	if b.link, err = a.link(f.registryFlags, b.store.Store); err != nil {
+		return err
+	}
+	b.env.Pull = newBasePuller(b.link, b.recipe)
+	if b.env.Parent, err = readParent(ctx, b.store.Store, b.recipe.Parent); err != nil {
+		return err
+	}
+	b.cache, err = newFarCache(b.store, b.link, f.from, !f.looking)
+	return err
 }
 
 func limitNodes(r *recipes.Recipe, set string) error {
@@ -93,14 +123,13 @@ func limitNodes(r *recipes.Recipe, set string) error {
 }
 
 func (b *builder) plan(ctx context.Context) (*pipeline.Plan, error) {
-	p := pipeline.Planner{Store: b.store, Env: b.env}
+	p := pipeline.Planner{Store: b.cache, Env: b.env}
 	return p.Plan(ctx, b.recipe, b.stages)
 }
 
 func (a *app) buildCommand() *cobra.Command {
 	var tags []string
-	var nodes string
-	var jobs int
+	var flags buildFlags
 	cmd := &cobra.Command{
 		Use:   "build RECIPE",
 		Short: "Build what the cache lacks and put the cluster image into the store",
@@ -110,21 +139,31 @@ store, and print the index digest as the last line.
 RECIPE is a file, or the name of a shipped recipe (debian-demo, say).`,
 		Args: exact(1, "one recipe"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			b, err := a.builder(args[0], nodes, jobs)
+			b, err := a.builder(cmd.Context(), args[0], flags)
 			if err != nil {
 				return err
 			}
-			return a.build(cmd.Context(), b, tags)
+			return a.build(cmd.Context(), b, tags, flags.to)
 		},
 	}
 	f := cmd.Flags()
 	f.StringArrayVarP(&tags, "tag", "t", nil, "name the image NAME:TAG in the store (default: the recipe's name and \"latest\")")
-	f.StringVar(&nodes, "node", "", "build these nodes alone, as in n[1-4]")
-	f.IntVarP(&jobs, "jobs", "j", runtime.NumCPU(), "how many processes may run at once")
+	flags.addFrom(cmd)
+	flags.addTo(cmd)
+	flags.add(cmd)
+	f.StringVar(&flags.nodes, "node", "", "build these nodes alone, as in n[1-4]")
+	f.IntVarP(&flags.jobs, "jobs", "j", runtime.NumCPU(), "how many processes may run at once")
 	return cmd
 }
 
-func (a *app) build(ctx context.Context, b *builder, tags []string) error {
+func (a *app) build(ctx context.Context, b *builder, tags []string, cacheTo string) error {
+	var to ref.Reference
+	if cacheTo != "" {
+		var err error
+		if to, err = cacheRef(cacheTo); err != nil {
+			return err
+		}
+	}
 	if len(tags) == 0 {
 		tags = []string{b.recipe.Name + ":latest"}
 	}
@@ -137,7 +176,7 @@ func (a *app) build(ctx context.Context, b *builder, tags []string) error {
 	if err != nil {
 		return err
 	}
-	r := pipeline.Runner{Store: b.store, Env: b.env, Parallel: b.env.Jobs, Now: time.Now}
+	r := pipeline.Runner{Store: b.cache, Env: b.env, Parallel: b.env.Jobs, Now: time.Now}
 	if err := r.Run(ctx, p); err != nil {
 		return err
 	}
@@ -150,6 +189,11 @@ func (a *app) build(ctx context.Context, b *builder, tags []string) error {
 			return err
 		}
 		a.term.note("tagged   %s", t)
+	}
+	if cacheTo != "" {
+		if err := a.pushCache(ctx, b.link, to, p); err != nil {
+			return err
+		}
 	}
 	_, err = fmt.Fprintln(a.out, index.Digest)
 	return err

@@ -11,7 +11,8 @@ import (
 )
 
 func (a *app) lockCommand() *cobra.Command {
-	return &cobra.Command{
+	flags := buildFlags{jobs: 1}
+	cmd := &cobra.Command{
 		Use:   "lock RECIPE",
 		Short: "Pin packages and sources to versions and digests in the recipe's lock file",
 		Long: `Resolve what the recipe names loosely (packages, git revisions) to exact
@@ -20,13 +21,15 @@ obeys it, so that another day gives the same digest. The lock file's name is the
 last line.`,
 		Args: exact(1, "one recipe"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.lock(cmd.Context(), args[0])
+			return a.lock(cmd.Context(), args[0], flags)
 		},
 	}
+	flags.add(cmd)
+	return cmd
 }
 
-func (a *app) lock(ctx context.Context, name string) error {
-	b, err := a.builder(name, "", 1)
+func (a *app) lock(ctx context.Context, name string, flags buildFlags) error {
+	b, err := a.builder(ctx, name, flags)
 	if err != nil {
 		return err
 	}
@@ -42,7 +45,7 @@ func (a *app) lock(ctx context.Context, name string) error {
 	for _, set := range lock.Sets {
 		packages += len(set.Packages)
 	}
-	a.term.note("locked %d packages in %d sets", packages, len(lock.Sets))
+	a.term.note("locked %d packages in %d sets, %d images, %d commits", packages, len(lock.Sets), len(lock.Images), len(lock.Commits))
 	_, err = fmt.Fprintln(a.out, file)
 	return err
 }

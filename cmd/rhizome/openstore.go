@@ -97,16 +97,16 @@ func (b builderStore) LastInputs(ctx context.Context, recipe, step string) (pipe
 	return r.Inputs, ok
 }
 
-func (b builderStore) Open(ctx context.Context, d ocispec.Descriptor) (pipeline.ReaderAtCloser, error) {
-	blob, err := b.Blob(ctx, d)
+func (b builderStore) OpenLayer(ctx context.Context, l pipeline.Layer) (pipeline.ReaderAtCloser, ocispec.Descriptor, error) {
+	blob, err := b.Layer(ctx, l.Descriptor, l.DiffID)
 	if err != nil {
-		return nil, err
+		return nil, ocispec.Descriptor{}, err
 	}
 	return struct {
 		io.ReaderAt
 		io.Closer
 		io.Reader
-	}{blob, blob, io.NewSectionReader(blob, 0, blob.Size())}, nil
+	}{blob, blob, io.NewSectionReader(blob, 0, blob.Size())}, blob.Descriptor, nil
 }
 
 // resolve finds an image of the store by what a person typed.

@@ -22,13 +22,13 @@ type planRow struct {
 }
 
 func (a *app) planCommand() *cobra.Command {
-	var nodes string
+	flags := buildFlags{jobs: runtime.NumCPU(), looking: true}
 	cmd := &cobra.Command{
 		Use:   "plan RECIPE",
 		Short: "Show the stages in order, each hit or miss in the cache, and why",
 		Args:  exact(1, "one recipe"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			b, err := a.builder(args[0], nodes, runtime.NumCPU())
+			b, err := a.builder(cmd.Context(), args[0], flags)
 			if err != nil {
 				return err
 			}
@@ -39,7 +39,9 @@ func (a *app) planCommand() *cobra.Command {
 			return a.printPlan(p)
 		},
 	}
-	cmd.Flags().StringVar(&nodes, "node", "", "plan for these nodes alone, as in n[1-4]")
+	flags.addFrom(cmd)
+	flags.add(cmd)
+	cmd.Flags().StringVar(&flags.nodes, "node", "", "plan for these nodes alone, as in n[1-4]")
 	return a.jsonFlag(cmd)
 }
 

@@ -27,6 +27,9 @@ const (
 	// AnnotationSource the place in the recipe ("web.yaml:12").
 	AnnotationStage  = Prefix + "layer.stage"
 	AnnotationSource = Prefix + "layer.source"
+	// AnnotationDelta says that a layer holds what changed on the layers of
+	// the same step below it: "1" for the first such layer, and so on.
+	AnnotationDelta = Prefix + "layer.delta"
 )
 
 // Labels of the config blob.
@@ -72,6 +75,11 @@ type Node struct {
 	Root string `json:"root"`
 	// Persist is where the node's writable export is mounted; empty for none.
 	Persist string `json:"persist,omitempty"`
+	// PersistQuota is how many bytes each of the node's writable exports may
+	// take; 0 is as many as there are.
+	PersistQuota int64 `json:"persistQuota,omitempty"`
+	// PersistDevices lets the node's root make device nodes in Persist.
+	PersistDevices bool `json:"persistDevices,omitempty"`
 	// CopyOnWrite lists absolute paths that are copy-on-write exports.
 	CopyOnWrite []string `json:"copyOnWrite,omitempty"`
 	// Secrets are laid over the node's view by serve.

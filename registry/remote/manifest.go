@@ -104,3 +104,9 @@ func (c *Client) Tags(ctx context.Context, r ref.Reference) (tags []string, err 
 	slices.Sort(tags)
 	return tags, nil
 }
+
+// Manifest fetches the manifest or index that a reference names, verified.
+func (c *Client) Manifest(ctx context.Context, r ref.Reference) ([]byte, error) {
+	_, data, err := c.root(ctx, r)
+	return data, wrap("reading", r, err)
+}
