@@ -58,7 +58,7 @@ var (
 	suiteName   = regexp.MustCompile(`^[a-z][a-z0-9./-]*$`)
 	debPackage  = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?([=/][A-Za-z0-9.+:~-]+)?$`)
 	kernelName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
-	digestedRef = regexp.MustCompile(`^[^@\s]+@sha256:[0-9a-f]{64}$`)
+	imageRef    = regexp.MustCompile(`^[^@\s]+(@sha256:[0-9a-f]{64})?$`)
 )
 
 func (c *checker) identity() {
@@ -129,9 +129,23 @@ func (c *checker) dists(s *Dists) {
 }
 
 func (c *checker) oci(s *OCI) {
-	if s != nil && s.Ref != "" && !digestedRef.MatchString(s.Ref) {
-		c.fail(s.at("ref", s.Pos), "write NAME@sha256:..., so that the same recipe means the same image on another day", "the image %s is not named by its digest", clip(s.Ref))
+	if s == nil || s.Ref == "" {
+		return
 	}
+	at := s.at("ref", s.Pos)
+	switch {
+	case !imageRef.MatchString(s.Ref):
+		c.fail(at, "write HOST/NAME@sha256:... or HOST/NAME:TAG", "%s is no reference of an image", clip(s.Ref))
+	case !strings.Contains(s.Ref, "@") && !c.locked(s.Ref):
+		c.warn(at, "run \"rhizome lock\", or write NAME@sha256:...", "the image %s is named by a tag, which may mean another image on another day", clip(s.Ref))
+	}
+}
+
+// locked says whether the lock file beside the recipe knows an image. One that
+// cannot be read is the build's to report.
+func (c *checker) locked(ref string) bool {
+	lock, err := ReadLock(c.r.LockFile())
+	return err == nil && lock.Images[ref] != ""
 }
 
 func (c *checker) debian(s *Debian) {
