@@ -46,12 +46,22 @@ func TestNodeReadsWhatWasBuilt(t *testing.T) {
 	w.serve(t, n)
 	r := w.boot(t, n, 1, nil)
 	login(t, r, "n1")
-	got, _, _ := strings.Cut(shell(t, r, `cd / && find usr -xdev -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum`), " ")
+	got, _, _ := strings.Cut(shell(t, r, `cd / && find usr -xdev -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum -z | sha256sum`), " ")
 	want, files := sumsOfLayers(t, w, "n1", "usr/")
 	if got != want {
 		t.Errorf("the sum over all of /usr (%d files) differs: node %s, layers %s", files, got, want)
 	}
 	t.Logf("%d files of /usr compared", files)
+	key, err := os.ReadFile(filepath.Join(w.store, "secrets", "e2e", "n1", "ssh", "ssh_host_ed25519_key.pub"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if seen := shell(t, r, `cat /etc/ssh/ssh_host_ed25519_key.pub`); seen != strings.TrimSpace(string(key)) {
+		t.Errorf("the node's ssh host key is %q, the store's secret is %q", seen, key)
+	}
+	if mode := shell(t, r, `stat -c %a:%u /etc/ssh/ssh_host_ed25519_key`); mode != "600:0" {
+		t.Errorf("the node's private host key has mode:owner %s", mode)
+	}
 }
 
 // Killing the server while a node runs, and starting it again, costs the node
@@ -121,7 +131,7 @@ func sumsOfLayers(t *testing.T, w *world, node, prefix string) (sum string, file
 	sort.Strings(names)
 	all := sha256.New()
 	for _, name := range names {
-		fmt.Fprintf(all, "%s  %s\n", sums[name], name)
+		fmt.Fprintf(all, "%s  %s\x00", sums[name], name)
 	}
 	return hex.EncodeToString(all.Sum(nil)), len(names)
 }
