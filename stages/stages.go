@@ -94,6 +94,8 @@ func (l *lister) stage(s recipes.Stage) error {
 		return l.kernel(s)
 	case s.Media != nil:
 		return l.with(l.debian.Media(s, l.name("media")))
+	case s.Packages != nil:
+		return l.packages(s)
 	case s.Script != nil:
 		return l.with(Script(l.recipe, s, l.name("script"), l.steps))
 	case s.Files != nil:
@@ -116,6 +118,10 @@ func (l *lister) fromTree(s pipeline.Stage) error {
 	}
 	l.add(s)
 	return nil
+}
+
+func (l *lister) packages(s recipes.Stage) error {
+	return l.with(l.debian.Packages(s, l.name("packages"), l.steps))
 }
 
 func (l *lister) kernel(s recipes.Stage) error {
