@@ -138,7 +138,7 @@ func debianKeys() mapping[Debian] {
 				set: texts(func(s *Debian) *[]string { return &s.Packages })},
 			{name: "variant", shape: "mmdebstrap's variant", def: "minbase", example: "variant: minbase", doc: "What is in the root before `packages`.",
 				set: oneOf(func(s *Debian) *string { return &s.Variant }, "extract", "custom", "essential", "apt", "required", "minbase", "buildd", "important", "debootstrap", "standard")},
-			{name: "mirror", shape: "URL", def: "the system's own apt configuration", example: "mirror: http://deb.debian.org/debian", doc: "The apt archive.",
+			{name: "mirror", shape: "URL", def: "the system's own apt configuration", example: "mirror: http://mirror.example/debian", doc: "The apt archive.",
 				set: text(func(s *Debian) *string { return &s.Mirror })},
 			{name: "keyring", shape: "file of the recipe", def: "Debian's own", example: "keyring: keys/site.gpg", doc: "The keys that sign the archive.",
 				set: text(func(s *Debian) *string { return &s.Keyring })},

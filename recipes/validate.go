@@ -162,7 +162,7 @@ func (c *checker) debian(s *Debian) {
 	}
 	c.twice(s.Packages, "package", func(i int) Pos { return s.at(fmt.Sprintf("packages.%d", i), s.Pos) })
 	if s.Mirror != "" && !strings.Contains(s.Mirror, ":/") {
-		c.fail(s.at("mirror", s.Pos), "write http://deb.debian.org/debian", "the mirror %s is no URL", clip(s.Mirror))
+		c.fail(s.at("mirror", s.Pos), "write http://mirror.example/debian", "the mirror %s is no URL", clip(s.Mirror))
 	}
 	if s.Keyring != "" {
 		c.file(s.at("keyring", s.Pos), s.Keyring, "keyring")
@@ -204,7 +204,7 @@ func (c *checker) network() {
 	if !w.Subnet.IsValid() {
 		return
 	}
-	if w.Server.IsValid() {
+	if w.Server.IsValid() && !w.throughGateway() {
 		c.hostIn(w.at("server", w.Pos), "the server", w.Server)
 	}
 	if w.Gateway.IsValid() {
@@ -219,6 +219,12 @@ func (c *checker) network() {
 	if w.Lease > 0 && (w.Lease.Seconds() < 60 || w.Lease.Hours() > 24*365) {
 		c.fail(w.at("lease", w.Pos), "write something from 60s to 8760h", "a lease of %s is too short or too long", w.Lease)
 	}
+}
+
+// throughGateway says whether nodes reach the server over a router, with a
+// relay there for their DHCP.
+func (w *Network) throughGateway() bool {
+	return !w.Subnet.Contains(w.Server) && w.Subnet.Contains(w.Gateway) && w.Gateway != w.Subnet.Addr() && w.Gateway != Broadcast(w.Subnet)
 }
 
 // hostIn checks that an address is one that a machine in the subnet can have.
