@@ -72,7 +72,10 @@ func (t viewTree) Open(p string) (bootspec.File, error) {
 }
 
 // nfsExports is what NFS asks of the fleet.
-type nfsExports struct{ fleet *Fleet }
+type nfsExports struct {
+	fleet    *Fleet
+	writable []nfs.Mounted
+}
 
 func (n nfsExports) Export(p string, client netip.Addr) (nfs.FS, error) {
 	m, below, err := n.fleet.Root(p, client)
@@ -98,7 +101,8 @@ func (n nfsExports) List(client netip.Addr) []nfs.Export {
 	if !ok {
 		return nil
 	}
-	return []nfs.Export{{Path: exportPath(m.Node.Name), Groups: []string{m.Node.Address.String()}}}
+	root := nfs.Export{Path: exportPath(m.Node.Name), Groups: []string{m.Node.Address.String()}}
+	return append([]nfs.Export{root}, writableExports(n.writable, client)...)
 }
 
 func (n nfsExports) Generation() uint64 { return n.fleet.Generation() }

@@ -164,7 +164,7 @@ func (s *Server) dhcpServer(addr netip.Addr, ready chan struct{}) *dhcp.Server {
 
 // front is the one RPC server of portmapper, MOUNT and NFS.
 func (s *Server) front(k *sockets) *rpc.Server {
-	answers := nfs.NewServer(nfs.Config{Exports: nfsExports{s.Fleet}, Backends: s.Backends, Events: s.nameNodes(), Now: s.Config.Now})
+	answers := nfs.NewServer(nfs.Config{Exports: nfsExports{s.Fleet, s.Backends}, Backends: s.Backends, Events: s.nameNodes(), Now: s.Config.Now})
 	programs := append(answers.Programs(), rpc.NewPortmapper(mappings()...).Program())
 	return rpc.NewServer(programs, rpc.Limits{}, s.Config.Log)
 }

@@ -30,6 +30,7 @@ func (a *app) verbs() []*cobra.Command {
 		a.historyCommand(),
 		a.pinCommand(),
 		a.rollbackCommand(),
+		a.changesCommand(),
 		a.verifyCommand(),
 		a.untagCommand(),
 		a.gcCommand(),

@@ -74,6 +74,9 @@ const (
 	// fetched again.
 	LayerDamaged Kind = "serve.layer-damaged"
 	LayerMended  Kind = "serve.layer-mended"
+	// ChangesClash is a file of a copy-on-write export that the node and a new
+	// image both changed; the node's is kept.
+	ChangesClash Kind = "serve.changes-clash"
 	ServeReady   Kind = "serve.ready"
 	ServeStopped Kind = "serve.stopped"
 	PinSwitched  Kind = "serve.pin-switched"

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"rhizome/registry/store"
+	"rhizome/serve"
+	"rhizome/serve/boot"
+	"rhizome/serve/volume"
+
+	"github.com/spf13/cobra"
+)
+
+// volumes are the writable exports of a running serve.
+func (h *host) volumes(events boot.Sink) *volume.Volumes {
+	return volume.New(volume.Config{
+		Nodes:   serve.VolumeNodes(h.fleet),
+		Persist: h.store.PersistDir,
+		State:   func(cluster, node string) (string, error) { return volumeState(h.store, cluster, node) },
+		Events:  events,
+	})
+}
+
+// volumeState makes the folder of what is kept beside a node's writable
+// exports: lock, key of handles, changes to its image.
+func volumeState(s *store.Store, cluster, node string) (string, error) {
+	// The store checks the names where it makes the other folder of the node.
+	if _, err := s.PersistDir(cluster, node); err != nil {
+		return "", err
+	}
+	dir := filepath.Join(s.Dir(), "cow", cluster, node)
+	return dir, os.MkdirAll(dir, 0o700)
+}
+
+func (a *app) changesCommand() *cobra.Command {
+	var drop bool
+	cmd := &cobra.Command{
+		Use:   "changes NODE|CLUSTER/NODE",
+		Short: "List what a node wrote over its image in copy-on-write exports",
+		Long: `List what a node wrote over its image in copy-on-write exports (etc:
+persistent): what it added, changed, moved or removed, and where a later image
+changed the same. The node's own is kept then, until it is dropped.
+
+With --drop, forget all of it: the node has the image's files again when it
+boots next. Stop the server first, which has them open.`,
+		Args: exact(1, "one node"),
+		RunE: func(_ *cobra.Command, args []string) error { return a.changes(args[0], drop) },
+	}
+	cmd.Flags().BoolVar(&drop, "drop", false, "forget the changes")
+	return a.jsonFlag(cmd)
+}
+
+func (a *app) changes(name string, drop bool) error {
+	s, err := a.openStore()
+	if err != nil {
+		return err
+	}
+	dir, err := findChanges(s, name)
+	if err != nil {
+		return err
+	}
+	trees, err := volume.Trees(dir)
+	if err != nil {
+		return err
+	}
+	if drop {
+		if err := volume.Drop(dir); err != nil {
+			return err
+		}
+	}
+	return a.printChanges(trees)
+}
+
+// findChanges finds a node's folder by its name, alone or behind its cluster's.
+func findChanges(s *store.Store, name string) (string, error) {
+	if strings.ContainsAny(name, `*?[\`) || strings.Count(name, "/") > 1 || strings.Contains(name, "..") {
+		return "", usagef("%q is no node: write NODE or CLUSTER/NODE", name)
+	}
+	pattern := filepath.Join(s.Dir(), "cow", "*", name)
+	if strings.Contains(name, "/") {
+		pattern = filepath.Join(s.Dir(), "cow", name)
+	}
+	found, err := filepath.Glob(pattern)
+	switch {
+	case err != nil:
+		return "", err
+	case len(found) == 0:
+		return "", &codeError{fmt.Errorf("no node %q has ever mounted a writable export from this store", name), exitNotFound}
+	case len(found) > 1:
+		var names []string
+		for _, f := range found {
+			names = append(names, filepath.Base(filepath.Dir(f))+"/"+name)
+		}
+		return "", usagef("several clusters have a node %q: write one of %s", name, strings.Join(names, ", "))
+	}
+	return found[0], nil
+}
+
+func (a *app) printChanges(trees []volume.Tree) error {
+	if a.json {
+		if trees == nil {
+			trees = []volume.Tree{}
+		}
+		return encodeJSON(a.out, trees)
+	}
+	return table(a.out, "PATH\tWHAT\tSIZE\tNOTE", func(w io.Writer) {
+		for _, t := range trees {
+			for _, c := range t.Changes {
+				fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", quoted(c.Path), c.What, c.Size, dash(c.Clash))
+			}
+		}
+	})
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// isBusy: another process has a node's writable exports.
+func isBusy(err error) bool {
+	var busy *volume.BusyError
+	return errors.As(err, &busy)
+}
