@@ -42,9 +42,15 @@ func (h *host) damageHooks(ctx context.Context, m *registry.Mender, events boot.
 		Repair: func(layer string, off, n int64) ([]byte, error) {
 			ctx, cancel := context.WithTimeout(ctx, mendTimeout)
 			defer cancel()
+			if data, ok, err := h.againRemote(layer, off, n); ok {
+				return data, err
+			}
 			return m.Range(ctx, digest.Digest(layer), off, n)
 		},
 		WriteBack: func(layer string, off int64, b []byte) error {
+			if h.comes(layer) {
+				return nil // reading it anew has kept it
+			}
 			err := m.WriteBack(digest.Digest(layer), off, b)
 			if err != nil {
 				h.term.logger().Warn("a damaged layer was fetched again and is served, but could not be mended in the store", "layer", layer, "error", err)
@@ -58,5 +64,34 @@ func (h *host) damageHooks(ctx context.Context, m *registry.Mender, events boot.
 			}
 			events.Send(boot.Event{Time: time.Now(), Kind: kind, File: d.File, Digest: d.Layer, Error: d.Error()})
 		},
+	}
+}
+
+// againRemote reads a piece anew of a layer that is on its way here.
+func (h *host) againRemote(layer string, off, n int64) (data []byte, ok bool, err error) {
+	if h.remote == nil {
+		return nil, false, nil
+	}
+	b := h.remote.Layer(digest.Digest(layer))
+	if b == nil {
+		return nil, false, nil
+	}
+	return b.Again(off, n)
+}
+
+// comes says whether a layer is not here whole yet.
+func (h *host) comes(layer string) bool {
+	if h.remote == nil {
+		return false
+	}
+	b := h.remote.Layer(digest.Digest(layer))
+	if b == nil {
+		return false
+	}
+	select {
+	case <-b.Done():
+		return false
+	default:
+		return true
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rhizome/recipes"
+	"rhizome/registry"
 	"rhizome/registry/ref"
 	"rhizome/registry/store"
 	"rhizome/serve"
@@ -25,7 +26,7 @@ type serveOptions struct {
 	iface      string
 	dhcp       string
 	frameCache string
-	caFile     string
+	registry   registryFlags
 	dryRun     bool
 }
 
@@ -38,6 +39,9 @@ func (a *app) serveCommand() *cobra.Command {
 machines that the image names are answered, on this one interface; every step
 of every boot is a line on stdout. It runs until it is interrupted.
 
+An image that lies in a registry (HOST/NAME:TAG) is served at once: what nodes
+read is fetched first, and the rest of the image behind it.
+
 A cluster's pins are followed: a node that boots after a switch gets the new
 image, one that runs goes on with the image it began with.`,
 		Args: exact(1, "one cluster or image"),
@@ -49,7 +53,7 @@ image, one that runs goes on with the image it began with.`,
 	f.StringVarP(&o.iface, "interface", "i", "", "the network interface to answer on")
 	f.StringVar(&o.dhcp, "dhcp", "server", "server gives addresses, proxy leaves that to another DHCP server, off is silent")
 	f.StringVar(&o.frameCache, "frame-cache", "", "memory for decoded pieces of layers (default: an eighth of the machine's, at least 64M)")
-	f.StringVar(&o.caFile, "ca-file", "", "certificate authorities to trust beside the system's (PEM), where a damaged layer is fetched again")
+	o.registry.add(cmd)
 	f.BoolVar(&o.dryRun, "dry-run", false, "print what would be answered to whom, and end")
 	return a.jsonFlag(cmd)
 }
@@ -78,13 +82,14 @@ func (a *app) serve(ctx context.Context, name string, o serveOptions) error {
 	if err != nil {
 		return err
 	}
-	h := &host{app: a, store: s, fleet: serve.NewFleet(), name: name, cache: rootfs.NewCache(cacheSize)}
+	h := &host{app: a, store: s, fleet: serve.NewFleet(), name: name, cache: rootfs.NewCache(cacheSize), registry: o.registry}
 	h.loader = &serve.Loader{Source: storeSource{s}, Cache: h.cache, Overlay: h.secrets(ctx).Overlay}
 	defer h.loader.Close()
 	if h.lease, err = s.Lease(ctx, "serving "+name); err != nil {
 		return err
 	}
 	defer h.lease.Close()
+	defer h.closeRemote()
 	if err := h.load(ctx); err != nil {
 		return err
 	}
@@ -133,6 +138,10 @@ type host struct {
 	fleet  *serve.Fleet
 	lease  *store.Lease
 	name   string
+	// registry says how to talk to the registry that a remote image lies in;
+	// remote is that image while it comes, else nil.
+	registry registryFlags
+	remote   *registry.Lazy
 	// cluster is the images' own; generation is that of the pins, 0 where an
 	// image is served by its reference.
 	cluster    string
@@ -147,7 +156,7 @@ func (h *host) load(ctx context.Context) error {
 	}
 	var missing *store.NotFoundError
 	if r, bad := ref.Parse(h.name); bad == nil && r.Remote() {
-		return usagef("%q lies in a registry; `rhizome pull %s` brings it into the store first", h.name, h.name)
+		return h.loadRemote(ctx, r)
 	}
 	index, notHere := resolve(ctx, h.store, h.name)
 	if notHere != nil {
@@ -156,6 +165,11 @@ func (h *host) load(ctx context.Context) error {
 		}
 		return notHere
 	}
+	return h.bootImage(ctx, index)
+}
+
+// bootImage makes the machines of one image boot.
+func (h *host) bootImage(ctx context.Context, index ocispec.Descriptor) error {
 	img, err := h.loader.Image(ctx, index)
 	if err != nil {
 		return err
@@ -208,18 +222,25 @@ func (h *host) run(ctx context.Context, o serveOptions) error {
 	}
 	defer events.close()
 	sink := boot.Sink(events.take)
-	h.cache.SetHooks(h.damageHooks(ctx, h.mender(h.store, o.caFile), sink))
+	h.cache.SetHooks(h.damageHooks(ctx, h.mender(h.store, o.registry.caFile), sink))
 	go h.follow(ctx, sink)
+	defer h.fill(ctx)()
+	volumes := h.volumes(sink)
+	defer volumes.Close()
 	server := &serve.Server{
 		Config:   serve.Config{Interface: o.iface, DHCP: o.dhcp, Events: sink, Log: h.term.logger(), Now: time.Now},
 		Fleet:    h.fleet,
 		OpenBlob: h.openBlob,
+		Backends: volumes.Backends(),
 	}
 	return server.Run(ctx)
 }
 
 // openBlob opens a layer's blob for a node that fetches it whole.
 func (h *host) openBlob(ctx context.Context, d string) (httpd.BlobFile, error) {
+	if err := h.awaitBlob(ctx, digest.Digest(d)); err != nil {
+		return nil, err
+	}
 	blob, err := h.store.Images().Open(ctx, ocispec.Descriptor{Digest: digest.Digest(d)})
 	if err != nil {
 		return nil, err

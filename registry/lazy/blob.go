@@ -31,6 +31,7 @@ type Blob struct {
 	lost    int
 	flights map[int]*flight
 	whole   bool
+	done    chan struct{}
 }
 
 // flight is a fetch that others wait for.
@@ -50,7 +51,7 @@ func newBlob(s *Set, d ocispec.Descriptor) (*Blob, error) {
 		return nil, errors.Join(err, os.Remove(f.Name()))
 	}
 	pieces := (d.Size + Piece - 1) / Piece
-	return &Blob{set: s, desc: d, write: f, read: r, have: make([]bool, pieces), flights: map[int]*flight{}}, nil
+	return &Blob{set: s, desc: d, write: f, read: r, have: make([]bool, pieces), flights: map[int]*flight{}, done: make(chan struct{})}, nil
 }
 
 // Size is the blob's size in bytes.
@@ -161,6 +162,9 @@ func (b *Blob) finish(ctx context.Context) (again bool, err error) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.whole {
+		return false, nil
+	}
 	if b.lost != lost {
 		return true, nil
 	}
@@ -170,8 +174,15 @@ func (b *Blob) finish(ctx context.Context) (again bool, err error) {
 		return true, &layout.CorruptError{Descriptor: b.desc, Problem: "what came has another digest"}
 	}
 	b.whole = true
-	return false, b.set.o.Adopt(b.write, b.desc)
+	if err := b.set.o.Adopt(b.write, b.desc); err != nil {
+		return false, err
+	}
+	close(b.done)
+	return false, nil
 }
+
+// Done is closed when the blob is the store's: whole, and verified.
+func (b *Blob) Done() <-chan struct{} { return b.done }
 
 // drop closes the files, and removes the one that did not become a blob.
 func (b *Blob) drop() error {

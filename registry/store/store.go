@@ -164,6 +164,10 @@ func (s *Store) Dir() string { return s.dir }
 // Images is the OCI layout that holds all blobs.
 func (s *Store) Images() *layout.Layout { return s.images }
 
+// TempDir is where files grow before they have a name; what a process that
+// died left there is swept after a day.
+func (s *Store) TempDir() string { return s.path(dirTemp) }
+
 // PartialDir is where half-pulled blobs wait for the rest.
 func (s *Store) PartialDir() string { return s.path(dirPartial) }
 
