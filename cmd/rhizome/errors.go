@@ -16,7 +16,7 @@ import (
 func isConflict(err error) bool {
 	var conflict *store.ConflictError
 	var inUse *store.InUseError
-	return errors.As(err, &conflict) || errors.As(err, &inUse) || errors.Is(err, syscall.EADDRINUSE)
+	return isBusy(err) || errors.As(err, &conflict) || errors.As(err, &inUse) || errors.Is(err, syscall.EADDRINUSE)
 }
 
 func isNotFound(err error) bool {
