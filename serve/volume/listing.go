@@ -9,10 +9,7 @@ import (
 )
 
 // listing is a directory of an overlay, ready to be read from any cookie.
-type listing struct {
-	entries []listed // by cookie
-	dirs    int
-}
+type listing struct{ entries []listed } // by cookie
 
 type listed struct {
 	name   string
@@ -34,10 +31,38 @@ func cookieOf(name string) uint64 {
 	return binary.BigEndian.Uint64(sum[:])>>3 | cookieNames
 }
 
-// listings keeps the directories that were read last.
+// listings keeps the directories that were read last, and how many directories
+// lie in each of those that were asked for: counting anew with every name made
+// in a large one would take ever longer.
 type listings struct {
-	mu   sync.Mutex
-	dirs map[uint64]*listing
+	mu     sync.Mutex
+	dirs   map[uint64]*listing
+	counts map[uint64]int
+}
+
+func (l *listings) count(dir uint64) (n int, known bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n, known = l.counts[dir]
+	return n, known
+}
+
+func (l *listings) setCount(dir uint64, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.counts == nil {
+		l.counts = map[uint64]int{}
+	}
+	l.counts[dir] = n
+}
+
+// moreDirs notes that a directory has so many directories more, or less.
+func (l *listings) moreDirs(dir uint64, by int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n, known := l.counts[dir]; known {
+		l.counts[dir] = n + by
+	}
 }
 
 // maxListings is how many directories are kept.
@@ -68,6 +93,7 @@ func (l *listings) forget(tx []change) {
 		}
 		if c.Drop {
 			delete(l.dirs, c.ID)
+			delete(l.counts, c.ID)
 		}
 	}
 }
@@ -75,7 +101,7 @@ func (l *listings) forget(tx []change) {
 func (l *listings) forgetAll() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.dirs = nil
+	l.dirs, l.counts = nil, nil
 }
 
 // list gives a directory's names; o.mu is held, so that nothing changes
@@ -85,28 +111,51 @@ func (o *overlay) list(dir uint64) *listing {
 		return l
 	}
 	l := &listing{}
-	own := o.names[dir]
-	add := func(name string, id uint64, k kind) {
+	o.eachName(dir, func(name string, id uint64, _ kind) {
 		l.entries = append(l.entries, listed{name, id, cookieOf(name)})
-		if k == kindDir {
-			l.dirs++
-		}
-	}
+	})
+	slices.SortFunc(l.entries, func(a, b listed) int { return cmp.Compare(a.cookie, b.cookie) })
+	o.lists.put(dir, l)
+	return l
+}
+
+// eachName calls fn for all names of a directory, in no order; o.mu is held.
+func (o *overlay) eachName(dir uint64, fn func(name string, id uint64, k kind)) {
+	own := o.names[dir]
 	if s, err := o.state(dir); err == nil && s.inImage {
 		o.base.each(dir, func(name string, id uint64, k kind) {
 			if _, changed := own[name]; !changed {
-				add(name, id, o.kindOf(id, k))
+				fn(name, id, o.kindOf(id, k))
 			}
 		})
 	}
 	for name, e := range own {
 		if e.ID != 0 {
-			add(name, e.ID, o.kindOf(e.ID, 0))
+			fn(name, e.ID, o.kindOf(e.ID, 0))
 		}
 	}
-	slices.SortFunc(l.entries, func(a, b listed) int { return cmp.Compare(a.cookie, b.cookie) })
-	o.lists.put(dir, l)
-	return l
+}
+
+// subdirs counts the directories in a directory; o.mu is held.
+func (o *overlay) subdirs(dir uint64) int {
+	if n, known := o.lists.count(dir); known {
+		return n
+	}
+	n := 0
+	o.eachName(dir, func(_ string, _ uint64, k kind) {
+		if k == kindDir {
+			n++
+		}
+	})
+	o.lists.setCount(dir, n)
+	return n
+}
+
+// empty tells whether a directory has no name in it; o.mu is held.
+func (o *overlay) empty(dir uint64) bool {
+	none := true
+	o.eachName(dir, func(string, uint64, kind) { none = false })
+	return none
 }
 
 func (o *overlay) kindOf(id uint64, k kind) kind {

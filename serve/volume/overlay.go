@@ -242,7 +242,7 @@ func (o *overlay) attrOf(s state) (a attr, err error) {
 	}
 	a.fileid = s.id
 	if a.kind == kindDir {
-		a.nlink = 2 + uint32(o.list(s.id).dirs)
+		a.nlink = 2 + uint32(o.subdirs(s.id))
 	}
 	return a, nil
 }

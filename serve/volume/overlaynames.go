@@ -150,6 +150,9 @@ func (x *overlayObject) create(name string, n *newObject) (object, error) {
 	if err := o.commit(tx.steps); err != nil {
 		return nil, err
 	}
+	if n.kind == kindDir {
+		o.lists.moreDirs(x.n, 1)
+	}
 	return o.object(id), nil
 }
 
@@ -217,7 +220,13 @@ func (x *overlayObject) remove(name string, dir bool) error {
 		return err
 	}
 	o.take(&tx, x.n, name)
-	return o.commit(tx.steps)
+	if err := o.commit(tx.steps); err != nil {
+		return err
+	}
+	if dir {
+		o.lists.moreDirs(x.n, -1)
+	}
+	return nil
 }
 
 // checkVictim tells whether rmdir(2), or unlink(2), may take an object.
@@ -230,7 +239,7 @@ func (o *overlay) checkVictim(id uint64, dir bool) error {
 		return syscall.ENOTDIR
 	case !dir && a.kind == kindDir:
 		return syscall.EISDIR
-	case dir && len(o.list(id).entries) > 0:
+	case dir && !o.empty(id):
 		return syscall.ENOTEMPTY
 	}
 	return nil
@@ -258,7 +267,18 @@ func (x *overlayObject) rename(name string, to object, toName string) error {
 	}
 	o.take(&tx, x.n, name)
 	o.give(&tx, target.n, toName, id)
-	return o.commit(tx.steps)
+	dir := tx.edited[id].Kind == kindDir
+	_, replaced := o.find(target.n, toName)
+	if err := o.commit(tx.steps); err != nil {
+		return err
+	}
+	if dir {
+		o.lists.moreDirs(x.n, -1)
+		if replaced != nil { // what was replaced was a directory too
+			o.lists.moreDirs(target.n, 1)
+		}
+	}
+	return nil
 }
 
 // settle finds a name, and gives a file of the image a body of its own: what
