@@ -170,7 +170,7 @@ func networkKeys() mapping[Network] {
 		keys: []key[Network]{
 			{name: "subnet", shape: "subnet", required: true, example: "subnet: 10.77.0.0/24", doc: "The network's address and bits, from /8 to /30.",
 				set: subnet(func(w *Network) *netip.Prefix { return &w.Subnet })},
-			{name: "server", shape: "address", required: true, example: "server: 10.77.0.1", doc: "The address of the machine that serves.",
+			{name: "server", shape: "address", required: true, example: "server: 10.77.0.1", doc: "The address of the machine that serves. Outside the subnet it takes a gateway, and a DHCP relay there.",
 				set: address(func(w *Network) *netip.Addr { return &w.Server })},
 			{name: "gateway", shape: "address", def: "none", example: "gateway: 10.77.0.254", doc: "The nodes' default route.",
 				set: address(func(w *Network) *netip.Addr { return &w.Gateway })},

@@ -51,14 +51,14 @@ var (
 	// OCI distribution-spec, "Pulling manifests": a component of <name>.
 	repositoryName = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$`)
 	// RFC 1123, section 2.1, one label; lower case, since names are compared.
-	hostLabel   = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	sha256Text  = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
-	sha256Hex   = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	gitCommit   = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z._/-]*$`)
-	suiteName   = regexp.MustCompile(`^[a-z][a-z0-9./-]*$`)
-	debPackage  = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?([=/][A-Za-z0-9.+:~-]+)?$`)
-	kernelName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
-	imageRef    = regexp.MustCompile(`^[^@\s]+(@sha256:[0-9a-f]{64})?$`)
+	hostLabel  = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	sha256Text = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+	sha256Hex  = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	gitCommit  = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z._/-]*$`)
+	suiteName  = regexp.MustCompile(`^[a-z][a-z0-9./-]*$`)
+	debPackage = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?([=/][A-Za-z0-9.+:~-]+)?$`)
+	kernelName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+	imageRef   = regexp.MustCompile(`^[^@\s]+(@sha256:[0-9a-f]{64})?$`)
 )
 
 func (c *checker) identity() {

@@ -24,7 +24,13 @@ var nets atomic.Int32
 // lan makes a namespace with the server's address on its bridge.
 func lan(t *testing.T) *rig.Net {
 	t.Helper()
-	n, err := rig.NewNet(t.Context(), fmt.Sprintf("rz-e2e-%d-%d", os.Getpid(), nets.Add(1)), "10.77.0.1/24")
+	return network(t, "10.77.0.1/24")
+}
+
+// network makes a namespace with an address on its bridge.
+func network(t *testing.T, cidr string) *rig.Net {
+	t.Helper()
+	n, err := rig.NewNet(t.Context(), fmt.Sprintf("rz-e2e-%d-%d", os.Getpid(), nets.Add(1)), cidr)
 	if err != nil {
 		t.Skipf("skipped: no network namespace: %v", err)
 	}
@@ -35,7 +41,12 @@ func lan(t *testing.T) *rig.Net {
 // serve starts the program in the namespace and waits until it answers.
 func (w *world) serve(t *testing.T, n *rig.Net, more ...string) *rig.Server {
 	t.Helper()
-	args := append([]string{w.binary, "--store", w.store, "serve", "e2e:v1", "--interface", n.Bridge}, more...)
+	return w.serveImage(t, n, "e2e:v1", more...)
+}
+
+func (w *world) serveImage(t *testing.T, n *rig.Net, image string, more ...string) *rig.Server {
+	t.Helper()
+	args := append([]string{w.binary, "--store", w.store, "serve", image, "--interface", n.Bridge}, more...)
 	s, err := n.Start(context.WithoutCancel(t.Context()), nil, args...)
 	if err != nil {
 		t.Fatal(err)
@@ -74,12 +85,18 @@ func (w *world) boot(t *testing.T, n *rig.Net, i int, change func(*rig.Machine))
 	return r
 }
 
-// await waits for a pattern on a console and returns its groups.
+// await waits for a pattern on a machine's console and returns its groups.
 func await(t *testing.T, r *rig.Running, from int, pattern string) ([]string, int) {
+	t.Helper()
+	return awaitIn(t, r.Console, from, pattern)
+}
+
+// awaitIn waits for a pattern in what a machine or a process printed.
+func awaitIn(t *testing.T, c *rig.Console, from int, pattern string) ([]string, int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), bootLimit, errors.New("it took too long"))
 	defer cancel()
-	groups, end, err := r.Console.Wait(ctx, from, pattern)
+	groups, end, err := c.Wait(ctx, from, pattern)
 	if err != nil {
 		t.Fatal(err)
 	}

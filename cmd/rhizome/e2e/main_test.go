@@ -77,6 +77,15 @@ func makeWorld(t *testing.T) (*world, error) {
 	if w.digest, err = w.run("--store", built, "build", recipe, "--tag", "e2e:v1"); err != nil {
 		return w, err
 	}
+	for tag := range variants {
+		recipe, err := writeVariant(recipe, tag)
+		if err != nil {
+			return w, err
+		}
+		if _, err := w.run("--store", built, "build", recipe, "--tag", "e2e:"+tag); err != nil {
+			return w, err
+		}
+	}
 	registry, stop, err := startRegistry(dir)
 	if err != nil {
 		return w, err
@@ -92,6 +101,11 @@ func makeWorld(t *testing.T) (*world, error) {
 	if pulled != w.digest {
 		return w, fmt.Errorf("built %s, but pulled %s", w.digest, pulled)
 	}
+	for tag := range variants {
+		if err := w.carry(built, registry, tag); err != nil {
+			return w, err
+		}
+	}
 	// What is served below was never on this disk but through the registry.
 	if err := os.RemoveAll(built); err != nil {
 		return w, err
@@ -103,6 +117,17 @@ func makeWorld(t *testing.T) (*world, error) {
 	w.cpu = rig.Accelerate(context.Background(), kernel)
 	t.Logf("image %s; machines run with %s", w.digest, strings.Join(w.cpu, " "))
 	return w, nil
+}
+
+// carry brings one more tag from the store where it was built into the one that
+// is served.
+func (w *world) carry(built, registry, tag string) error {
+	far := registry + "/e2e:" + tag
+	if _, err := w.run("--store", built, "push", "e2e:"+tag, far, "--plain-http"); err != nil {
+		return err
+	}
+	_, err := w.run("--store", w.store, "pull", far, "--plain-http", "--tag", "e2e:"+tag)
+	return err
 }
 
 // run runs the program and returns the last line of its output.

@@ -7,8 +7,19 @@ import (
 	"strings"
 )
 
-// writeRecipe makes the recipe that the tests boot: the shipped demo, to the
-// letter, with a root shell on the serial console.
+// variants are images beside the usual one, made of the same layers wherever a
+// recipe does not differ: what changes in the recipe, by tag.
+var variants = map[string][]string{
+	"pxelinux": {"media: {ipxe: true}", "media: {pxelinux: true}"},
+	// The nodes are behind a router that relays their DHCP.
+	"routed": {
+		"subnet: 10.77.0.0/24", "subnet: 10.78.0.0/24\n  gateway: 10.78.0.1",
+		"address: 10.77.0.", "address: 10.78.0.",
+	},
+}
+
+// writeRecipe makes the recipe that the tests boot: the shipped demo, with a
+// root shell on the serial console and four nodes.
 func writeRecipe(dir string) (string, error) {
 	shipped := filepath.Join("..", "..", "..", "recipes")
 	text, err := os.ReadFile(filepath.Join(shipped, "debian-demo.yaml"))
@@ -16,11 +27,12 @@ func writeRecipe(dir string) (string, error) {
 		return "", err
 	}
 	const overlay = "      from: debian-demo/overlay/\n"
-	if !strings.Contains(string(text), overlay) {
-		return "", fmt.Errorf("the shipped recipe has no line %q to put the console after", overlay)
+	changed, err := replaceAll(string(text),
+		overlay, overlay+"  - files: {from: console/}\n", "name: debian-demo\n", "name: e2e\n",
+		"n[1-2]", "n[1-4]", "00:[01-02]", "00:[01-04]", "0.[11-12]", "0.[11-14]")
+	if err != nil {
+		return "", err
 	}
-	changed := strings.Replace(string(text), overlay, overlay+"  - files: {from: console/}\n", 1)
-	changed = strings.Replace(changed, "name: debian-demo\n", "name: e2e\n", 1)
 	if err := os.CopyFS(filepath.Join(dir, "debian-demo"), os.DirFS(filepath.Join(shipped, "debian-demo"))); err != nil {
 		return "", err
 	}
@@ -29,4 +41,29 @@ func writeRecipe(dir string) (string, error) {
 	}
 	recipe := filepath.Join(dir, "e2e.yaml")
 	return recipe, os.WriteFile(recipe, []byte(changed), 0o644)
+}
+
+// writeVariant makes a variant of the recipe beside it.
+func writeVariant(recipe, tag string) (string, error) {
+	text, err := os.ReadFile(recipe)
+	if err != nil {
+		return "", err
+	}
+	changed, err := replaceAll(string(text), variants[tag]...)
+	if err != nil {
+		return "", err
+	}
+	variant := filepath.Join(filepath.Dir(recipe), tag+".yaml")
+	return variant, os.WriteFile(variant, []byte(changed), 0o644)
+}
+
+// replaceAll changes old to new, pair by pair, and misses none.
+func replaceAll(text string, pairs ...string) (string, error) {
+	for i := 0; i < len(pairs); i += 2 {
+		if !strings.Contains(text, pairs[i]) {
+			return "", fmt.Errorf("the shipped recipe no longer has %q to be changed", pairs[i])
+		}
+		text = strings.ReplaceAll(text, pairs[i], pairs[i+1])
+	}
+	return text, nil
 }

@@ -104,7 +104,10 @@ func qemuArgs(m Machine, tap string) []string {
 	}
 	args = append(args, m.CPU...)
 	if m.Firmware == UEFI {
-		args = append(args, "-bios", "/usr/share/ovmf/OVMF.fd")
+		// Variables that the firmware sets are forgotten: every boot is the first.
+		args = append(args, "-device", "virtio-rng-pci",
+			"-drive", "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
+			"-drive", "if=pflash,format=raw,snapshot=on,file=/usr/share/OVMF/OVMF_VARS_4M.fd")
 	} else {
 		args = append(args, "-boot", "n")
 	}
