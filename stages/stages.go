@@ -14,8 +14,8 @@ import (
 )
 
 // For lists the steps of a recipe: its source, its stages in their order, what
-// all nodes share, and last each node's own layer. get opens URLs of release
-// sets.
+// all nodes share, and last each node's own layer. get opens URLs, of
+// release sets and FreeBSD packages.
 func For(r *recipes.Recipe, get dists.Getter) ([]pipeline.Stage, error) {
 	l := lister{recipe: r, get: get, debian: NewDebianArchive(r), seen: map[string]int{}}
 	if err := l.source(); err != nil {
@@ -121,6 +121,9 @@ func (l *lister) fromTree(s pipeline.Stage) error {
 }
 
 func (l *lister) packages(s recipes.Stage) error {
+	if l.recipe.OS == "freebsd" {
+		return l.with(NewPkgPackages(l.recipe, s, l.name("packages"), l.steps, l.get))
+	}
 	return l.with(l.debian.Packages(s, l.name("packages"), l.steps))
 }
 
