@@ -54,12 +54,25 @@ func (a *app) exit(ctx context.Context, err error) int {
 		return code
 	}
 	if !errors.Is(err, errReported) {
+		a.printTail(err)
 		fmt.Fprintf(a.err, "rhizome: %v\n", err)
 		if h := hint(err); h != "" {
 			fmt.Fprintf(a.err, "rhizome: hint: %s\n", h)
 		}
 	}
 	return code
+}
+
+// printTail shows what a failed tool printed last, unless all of it was shown
+// as it came.
+func (a *app) printTail(err error) {
+	var tool interface{ LastLines() []string }
+	if a.verbose || !errors.As(err, &tool) {
+		return
+	}
+	for _, l := range tool.LastLines() {
+		fmt.Fprintf(a.err, "  | %s\n", l)
+	}
 }
 
 func exitCode(ctx context.Context, err error) int {

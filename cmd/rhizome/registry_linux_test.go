@@ -314,3 +314,22 @@ func TestAMissingParentNamesTheRemedy(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, said)
 	}
 }
+
+// Issue 3: "its log is kept whole, the last 30 lines are shown".
+func TestAFailedScriptShowsItsLastLines(t *testing.T) {
+	needNamespaces(t)
+	d := newDesk(t)
+	registry := registrytest.Docker(t, "docker-registry")
+	command(t, "skopeo", "copy", "--dest-tls-verify=false", "oci:"+foreignImage(t)+":t", "docker://"+registry.Host+"/base:1")
+	digest, _ := d.must("pull", "--plain-http", registry.Host+"/base:1")
+	recipe := recipeOn(t, "base@"+digest)
+	text, err := os.ReadFile(recipe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, recipe, strings.Replace(string(text), "cp note /etc/note", "echo the reason; exit 7", 1), 0o644)
+	_, said, code := d.rhizome("build", "--progress", "plain", recipe)
+	if code != exitFailed || !strings.Contains(said, "  | the reason\n") || !strings.Contains(said, "the command failed (exit status 7)") || !strings.Contains(said, recipe+":7:") {
+		t.Errorf("exit code %d: %s", code, said)
+	}
+}

@@ -90,6 +90,9 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
+// LastLines are what the program printed last, for whoever was not watching.
+func (e *Error) LastLines() []string { return e.Tail }
+
 // Network reports whether another machine was at fault, for the exit code.
 func (e *Error) Network() bool { return e.Cause.Network }
 
