@@ -132,7 +132,7 @@ func (w *changeWalk) object(p string, id, dir uint64, name string, rec *record) 
 		return
 	case id < fromImage:
 		c.What = "added"
-	case id != rootID && id != imageID(dir, name) && rec.Nlink < 2:
+	case id != rootID && id != imageID(dir, name) && (rec.Kind == kindDir || rec.Nlink < 2):
 		c.What = "moved"
 	case rec.has(ownBody):
 		c.What = "changed"

@@ -388,3 +388,12 @@ func (w *world) dialAnyPort(from string) *client {
 	w.t.Cleanup(func() { nc.Close() })
 	return &client{w.t, rpctest.NewClient(nc)}
 }
+
+// resend sends a call again as it was sent before.
+func (c *client) resend(xid, proc uint32, args []byte) {
+	c.t.Helper()
+	msg := rpctest.Message(xid, 100003, 3, proc, c.Cred, args)
+	if _, err := c.Write(rpctest.Record(msg)); err != nil {
+		c.t.Fatal(err)
+	}
+}

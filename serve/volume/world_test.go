@@ -201,8 +201,9 @@ func (w *world) config() Config {
 // start starts a server on the store, on a port of its own.
 func (w *world) start() {
 	w.t.Helper()
-	w.volumes = New(w.config())
-	server := nfs.NewServer(nfs.Config{Exports: exports{}, Backends: w.volumes.Backends()})
+	volumes := New(w.config())
+	w.volumes = volumes
+	server := nfs.NewServer(nfs.Config{Exports: exports{}, Backends: volumes.Backends()})
 	front := rpc.NewServer(server.Programs(), rpc.Limits{Drain: time.Second}, nil)
 	nl, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -214,7 +215,7 @@ func (w *world) start() {
 	go func() { done <- front.ServeTCP(ctx, nl) }()
 	w.stop = sync.OnceFunc(func() {
 		cancel()
-		if err := errors.Join(<-done, w.volumes.Close()); err != nil {
+		if err := errors.Join(<-done, volumes.Close()); err != nil {
 			w.t.Errorf("stopping the server: %v", err)
 		}
 	})
