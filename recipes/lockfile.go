@@ -53,13 +53,13 @@ func ParseLock(file string, data []byte) (*Lock, error) {
 	}
 	d := &decoder{file: file}
 	if root, err := lockTree(data); err != nil {
-		return nil, fmt.Errorf("reading the lock file %q: %v: %s", file, err, remedy)
+		return nil, fmt.Errorf("reading the lock file %q: %w: %s", file, err, remedy)
 	} else if !d.plain(root, 0) {
 		return nil, d.findings.Err()
 	}
 	var l Lock
 	if err := yaml.Load(data, &l, yaml.WithKnownFields(), yaml.WithUniqueKeys()); err != nil {
-		return nil, fmt.Errorf("reading the lock file %q: %v: %s", file, err, remedy)
+		return nil, fmt.Errorf("reading the lock file %q: %w: %s", file, err, remedy)
 	}
 	if err := l.check(); err != nil {
 		return nil, fmt.Errorf("reading the lock file %q: %w: %s", file, err, remedy)

@@ -89,9 +89,8 @@ func (f farCache) far(ctx context.Context, repo ref.Reference, key digest.Digest
 	if err != nil || !ok {
 		return r, false, err
 	}
-	// A result of another shape is another version's: a miss.
-	if json.Unmarshal(data, &r) != nil {
-		return pipeline.Result{}, false, nil
+	if r, ok = readResult(data); !ok {
+		return r, false, nil
 	}
 	if !f.fetch {
 		return r, true, nil

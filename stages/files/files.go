@@ -5,6 +5,7 @@ package files
 
 import (
 	"bytes"
+	"errors"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -158,7 +159,7 @@ func usualMode(info fs.FileInfo, body tree.Body) (uint32, error) {
 	defer r.Close()
 	head := make([]byte, 2)
 	n, err := io.ReadFull(r, head)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return 0, err
 	}
 	if bytes.Equal(head[:n], []byte("#!")) {

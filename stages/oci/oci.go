@@ -25,7 +25,7 @@ func Pinned(ref string, lock *recipes.Lock) (string, error) {
 	if lock != nil && lock.Images[ref] != "" {
 		return ref + "@" + lock.Images[ref], nil
 	}
-	return "", fmt.Errorf("the image %q is named by a tag, which may mean another image tomorrow, and the lock file does not say which: run \"rhizome lock\", or write NAME@sha256:...", ref)
+	return "", fmt.Errorf("the image %q is named by a tag, which may mean another image tomorrow, and the lock file does not say which: run \"rhizome lock\", or name it by its digest (NAME@sha256:HEX)", ref)
 }
 
 // Digest is the digest of a reference; "" where it has none.
