@@ -14,6 +14,7 @@ import (
 	"rhizome/registry/ref"
 	"rhizome/stages"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 )
 
@@ -167,7 +168,11 @@ func (a *app) build(ctx context.Context, b *builder, tags []string, cacheTo stri
 	if len(tags) == 0 {
 		tags = []string{b.recipe.Name + ":latest"}
 	}
-	lease, err := b.store.Lease(ctx, "build of "+b.recipe.Name)
+	var needs []digest.Digest
+	if b.env.Parent != nil {
+		needs = append(needs, b.env.Parent.Digest)
+	}
+	lease, err := b.store.Lease(ctx, "build of "+b.recipe.Name, needs...)
 	if err != nil {
 		return err
 	}
