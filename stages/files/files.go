@@ -5,8 +5,8 @@ package files
 
 import (
 	"bytes"
-	"errors"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
