@@ -227,8 +227,6 @@ func (h *host) run(ctx context.Context, o serveOptions) error {
 	defer h.fill(ctx)()
 	volumes := h.volumes(sink)
 	defer volumes.Close()
-	volumes := h.volumes(sink)
-	defer volumes.Close()
 	server := &serve.Server{
 		Config:   serve.Config{Interface: o.iface, DHCP: o.dhcp, Events: sink, Log: h.term.logger(), Now: time.Now},
 		Fleet:    h.fleet,
