@@ -59,6 +59,20 @@ func (c *client) call(proc uint32, args ...[]byte) (status, rpc.Decoder) {
 	return status(d.Uint32()), d
 }
 
+// try is call for a server that may be gone; ok says that it answered.
+func (c *client) try(proc uint32, args ...[]byte) (st status, d rpc.Decoder, ok bool) {
+	var all []byte
+	for _, a := range args {
+		all = append(all, a...)
+	}
+	r, err := c.Call(100003, 3, proc, all)
+	if err != nil || r.Denied || r.Status != rpc.Success {
+		return 0, d, false
+	}
+	d = rpc.NewDecoder(r.Body)
+	return status(d.Uint32()), d, true
+}
+
 func u32(vs ...uint32) []byte { return rpctest.Words(vs...) }
 func u64(v uint64) []byte     { return binary.BigEndian.AppendUint64(nil, v) }
 func str(s string) []byte     { return rpctest.Opaque([]byte(s)) }

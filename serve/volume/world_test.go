@@ -46,6 +46,15 @@ func imgHardLink(name, target string) file {
 	return file{Header: tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: target, Mode: 0o644}}
 }
 
+// serverProcess is what stands for the test in a process that is only a server.
+type serverProcess struct{ testing.TB }
+
+func (serverProcess) Helper() {}
+
+func (serverProcess) Fatal(args ...any) { panic(fmt.Sprint(args...)) }
+
+func (serverProcess) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
+
 // makeView packs files into a layer and opens it, as a build and a server do.
 func makeView(t testing.TB, version int, files ...file) *rootfs.View {
 	t.Helper()
@@ -164,19 +173,28 @@ func fastDir(t testing.TB) string {
 // newWorld makes a store with two nodes and starts a server.
 func newWorld(t testing.TB, edit func(*Node)) *world {
 	t.Helper()
-	w := &world{t: t, dir: fastDir(t), nodes: &nodes{nodes: map[netip.Addr]Node{}, views: map[string]*rootfs.View{}}}
+	w := worldAt(t, fastDir(t))
+	if edit != nil {
+		for a, n := range w.nodes.nodes {
+			edit(&n)
+			w.nodes.nodes[a] = n
+		}
+	}
+	w.start()
+	t.Cleanup(func() { w.stop() })
+	return w
+}
+
+// worldAt is a world on a folder, without a server yet.
+func worldAt(t testing.TB, dir string) *world {
+	w := &world{t: t, dir: dir, nodes: &nodes{nodes: map[netip.Addr]Node{}, views: map[string]*rootfs.View{}}}
 	v := makeView(t, 1, etc...)
 	for i, a := range []string{addr1, addr2} {
 		n := Node{Cluster: "c", View: v, Node: imagefmt.Node{Name: fmt.Sprintf("n%d", i+1), Address: netip.MustParseAddr(a),
 			Persist: "/persist", CopyOnWrite: []string{"/etc"}}}
-		if edit != nil {
-			edit(&n)
-		}
 		w.nodes.nodes[n.Address] = n
 	}
 	w.nodes.views[v.Digest()] = v
-	w.start()
-	t.Cleanup(func() { w.stop() })
 	return w
 }
 
