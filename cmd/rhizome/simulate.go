@@ -185,7 +185,39 @@ func simulatedNetwork(ctx context.Context, plan simulate.Plan) (near, far *rig.N
 	if err := far.Run(ctx, "ip", "link", "set", "cable", "master", far.Bridge, "up"); err != nil {
 		return near, far, err
 	}
+	// A relay that has run for a while knows its server's card: without this the
+	// first requests of all nodes would wait for one ARP, and most be dropped.
+	mac, err := near.Command(ctx, "cat", "/sys/class/net/"+near.Bridge+"/address").Output()
+	if err != nil {
+		return near, far, fmt.Errorf("asking for the server's hardware address: %w", err)
+	}
+	for _, n := range []*rig.Net{near, far} {
+		if err := settled(ctx, n); err != nil {
+			return near, far, err
+		}
+	}
+	fmt.Fprintf(&batch, "neigh replace %s lladdr %s dev %s\n", simulatedServer, bytes.TrimSpace(mac), far.Bridge)
 	return near, far, feed(far.Command(ctx, "ip", "-batch", "-"), &batch)
+}
+
+// settled waits until the kernel has seen that the cable is plugged in, which
+// takes it up to a second or two; what is sent before is dropped.
+func settled(ctx context.Context, n *rig.Net) error {
+	for range 200 {
+		state, err := n.Command(ctx, "cat", "/sys/class/net/"+n.Bridge+"/operstate").Output()
+		if err != nil {
+			return fmt.Errorf("looking at the bridge in %s: %w", n.Name, err)
+		}
+		if string(bytes.TrimSpace(state)) == "up" {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return fmt.Errorf("the bridge in %s does not come up", n.Name)
 }
 
 func feed(cmd *exec.Cmd, in io.Reader) error {

@@ -34,7 +34,7 @@ func newRelay(p Plan) (*relay, error) {
 		return nil, fmt.Errorf("relaying DHCP from %s: %w", p.Relay, err)
 	}
 	r := &relay{conn: c, addr: p.Relay, server: netip.AddrPortFrom(p.Server, 67), waiting: map[dhcpv4.TransactionID]chan *dhcpv4.DHCPv4{}}
-	if err := c.SetReadBuffer(4 << 20); err != nil {
+	if err := enlarge(c); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	go r.receive()
