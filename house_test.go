@@ -23,7 +23,7 @@ var house = map[string][]string{
 	"stages":            {"pipeline", "stages", "recipes"},
 	"registry/layerfmt": {},
 	"registry/imagefmt": {},
-	"registry/durable":  {},
+	"registry/durable":  {"registry/durable"},
 	"registry/layout":   {"registry/layerfmt", "registry"},
 	"registry":          {"registry"},
 	"serve/boot":        {},

@@ -38,6 +38,7 @@ func (a *app) verbs() []*cobra.Command {
 		a.simulateCommand(),
 		a.simulatedNodesCommand(),
 		a.versionCommand(),
+		a.manCommand(),
 	}
 }
 
