@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,8 +12,10 @@ import (
 	"rhizome/registry/store"
 	"rhizome/serve"
 	"rhizome/serve/boot"
+	"rhizome/serve/rootfs"
 	"rhizome/serve/volume"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 )
 
@@ -39,6 +42,7 @@ func volumeState(s *store.Store, cluster, node string) (string, error) {
 
 func (a *app) changesCommand() *cobra.Command {
 	var drop bool
+	var layer string
 	cmd := &cobra.Command{
 		Use:   "changes NODE|CLUSTER/NODE",
 		Short: "List what a node wrote over its image in copy-on-write exports",
@@ -47,15 +51,17 @@ persistent): what it added, changed, moved or removed, and where a later image
 changed the same. The node's own is kept then, until it is dropped.
 
 With --drop, forget all of it: the node has the image's files again when it
-boots next. Stop the server first, which has them open.`,
+boots next. Stop the server first, which has them open. With --layer, write
+them as a tar that is a layer over the image, to build with or to look into.`,
 		Args: exact(1, "one node"),
-		RunE: func(_ *cobra.Command, args []string) error { return a.changes(args[0], drop) },
+		RunE: func(cmd *cobra.Command, args []string) error { return a.changes(cmd.Context(), args[0], layer, drop) },
 	}
+	cmd.Flags().StringVar(&layer, "layer", "", "write the changes to this file, as a layer (tar)")
 	cmd.Flags().BoolVar(&drop, "drop", false, "forget the changes")
 	return a.jsonFlag(cmd)
 }
 
-func (a *app) changes(name string, drop bool) error {
+func (a *app) changes(ctx context.Context, name, layer string, drop bool) error {
 	s, err := a.openStore()
 	if err != nil {
 		return err
@@ -68,12 +74,39 @@ func (a *app) changes(name string, drop bool) error {
 	if err != nil {
 		return err
 	}
+	if layer != "" {
+		if err := writeChanges(ctx, s, layer, trees); err != nil {
+			return err
+		}
+	}
 	if drop {
 		if err := volume.Drop(dir); err != nil {
 			return err
 		}
 	}
 	return a.printChanges(trees)
+}
+
+// writeChanges writes a node's changes as a layer, over the image they were
+// laid over last.
+func writeChanges(ctx context.Context, s *store.Store, file string, trees []volume.Tree) error {
+	if len(trees) != 1 {
+		return usagef("--layer writes one copy-on-write export; this node has %d", len(trees))
+	}
+	d, err := s.Images().Describe(ctx, digest.Digest(trees[0].Image))
+	if err != nil {
+		return fmt.Errorf("finding the image under the changes: %w", err)
+	}
+	loader := &serve.Loader{Source: storeSource{s}, Cache: rootfs.NewCache(64 << 20)}
+	defer loader.Close()
+	m, err := loader.Machine(ctx, d)
+	if err != nil {
+		return fmt.Errorf("opening the image under the changes: %w", err)
+	}
+	if err := volume.LayerFile(file, trees[0], m.View); err != nil {
+		return fmt.Errorf("writing %q: %w", file, err)
+	}
+	return nil
 }
 
 // findChanges finds a node's folder by its name, alone or behind its cluster's.

@@ -15,7 +15,7 @@ import (
 // behind none. The law: the server answers or refuses, does not panic, and a
 // reply is never longer than what the protocol lets a client ask for.
 func FuzzCall(f *testing.F) {
-	w := worldAt(f, fastDir(f))
+	w := worldAt(f, f.TempDir())
 	for a, n := range w.nodes.nodes { // records alone: no file of the host gets a name
 		n.Persist = ""
 		w.nodes.nodes[a] = n
