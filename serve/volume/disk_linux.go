@@ -2,6 +2,7 @@ package volume
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -94,7 +95,7 @@ func (d *disk) byHandle(id []byte, flags int) (int, error) {
 // retry repeats a call that a signal interrupted.
 func retry(call func() (int, error)) (int, error) {
 	for {
-		if n, err := call(); err != unix.EINTR {
+		if n, err := call(); !errors.Is(err, unix.EINTR) {
 			return n, err
 		}
 	}
@@ -118,7 +119,7 @@ func (d *disk) open(id []byte) (object, error) {
 
 // staleOr makes ESTALE of what the kernel says of handles whose file is gone.
 func staleOr(err error) error {
-	if err == unix.ENOENT || err == unix.EINVAL || err == unix.ELOOP {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ELOOP) {
 		return unix.ESTALE
 	}
 	return err

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"errors"
 	"golang.org/x/sys/unix"
 )
 
@@ -102,7 +103,7 @@ func (d *disk) watch(dir int, name string) (gone func()) {
 	before, err := o.attr()
 	return func() {
 		defer o.close()
-		if _, now := o.attr(); err == nil && now == unix.ESTALE {
+		if _, now := o.attr(); err == nil && errors.Is(now, unix.ESTALE) {
 			d.quota.changed(-int64(before.used))
 			d.files.forget(string(o.(*diskObject).key))
 		}

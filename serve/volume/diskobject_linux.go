@@ -194,14 +194,14 @@ func (o *diskObject) sync() error {
 		if err != nil {
 			return err
 		}
-		return fsync(fd)
+		return o.f.syncs.wait(func() error { return fsync(fd) })
 	case unix.S_IFDIR:
 		fd, err := o.openDir()
 		if err != nil {
 			return err
 		}
 		defer unix.Close(fd)
-		return fsync(fd)
+		return o.f.syncs.wait(func() error { return fsync(fd) })
 	}
 	return nil
 }

@@ -24,6 +24,8 @@ type openFile struct {
 
 	mu   sync.Mutex
 	data int // to read and write by, or -1
+	// syncs are the file's fsyncs.
+	syncs syncGroup
 
 	// The cache's: who uses it, where it stands among the idle ones, and
 	// whether it is to be closed when nobody does.

@@ -136,7 +136,9 @@ func (x *baseIndex) each(dir uint64, fn func(name string, id uint64, k kind)) {
 	if !ok {
 		return
 	}
-	x.view.ReadDir(d.file, 0, func(e rootfs.Dirent) bool {
+	// A directory that the index holds can be read; an error means that it is
+	// none, which is the file's case above.
+	_ = x.view.ReadDir(d.file, 0, func(e rootfs.Dirent) bool {
 		fn(e.Name, x.idOf(dir, e.Name, e.File), baseKinds[e.Kind])
 		return true
 	})

@@ -164,7 +164,7 @@ func (j *journal) append(tx []change) error {
 	}
 	if _, err := j.file.WriteAt(line, j.size.Load()); err != nil {
 		if cut := j.file.Truncate(j.size.Load()); cut != nil {
-			j.fail(cut)
+			return errors.Join(err, j.fail(cut))
 		}
 		return err
 	}

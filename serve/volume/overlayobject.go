@@ -35,7 +35,7 @@ func (x *overlayObject) sync() error {
 	s, err := x.o.state(x.n)
 	x.o.mu.RUnlock()
 	if err == nil && s.rec != nil && s.rec.has(ownBody) {
-		err = x.o.withBody(x.n, false, func(fd int) error { return syscall.Fsync(fd) })
+		err = x.o.syncBody(x.n)
 	}
 	if err != nil && !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.ESTALE) {
 		return err
@@ -43,9 +43,19 @@ func (x *overlayObject) sync() error {
 	return x.o.sync()
 }
 
+func (o *overlay) syncBody(id uint64) error {
+	return o.withFile(id, false, func(f *openFile) error {
+		return f.syncs.wait(func() error { return syscall.Fsync(f.data) })
+	})
+}
+
 // withBody calls fn with the body's descriptor. A body that is not there yet
 // is made, or is ENOENT.
 func (o *overlay) withBody(id uint64, create bool, fn func(fd int) error) error {
+	return o.withFile(id, create, func(f *openFile) error { return fn(f.data) })
+}
+
+func (o *overlay) withFile(id uint64, create bool, fn func(*openFile) error) error {
 	name := bodyName(id)
 	f, err := o.bodies.get(name, func() (*openFile, error) {
 		flags := syscall.O_RDWR | syscall.O_CLOEXEC | syscall.O_NOFOLLOW
@@ -61,7 +71,7 @@ func (o *overlay) withBody(id uint64, create bool, fn func(fd int) error) error 
 		return err
 	}
 	defer o.bodies.put(name, f)
-	return fn(f.data)
+	return fn(f)
 }
 
 func (x *overlayObject) readAt(p []byte, off int64) (int, error) {
