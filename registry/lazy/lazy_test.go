@@ -93,10 +93,10 @@ func TestAReadFetchesOnlyWhatItNeeds(t *testing.T) {
 			t.Errorf("%d bytes at %d: %d requests, want %d", at.n, at.off, f.calls.Load(), at.calls)
 		}
 	}
-	if n, err := b.ReadAt(make([]byte, 10), 5*Piece+3); n != 4 || err != io.EOF {
+	if n, err := b.ReadAt(make([]byte, 10), 5*Piece+3); n != 4 || !errors.Is(err, io.EOF) {
 		t.Errorf("over the end: %d, %v", n, err)
 	}
-	if n, err := b.ReadAt(make([]byte, 1), d.Size); n != 0 || err != io.EOF {
+	if n, err := b.ReadAt(make([]byte, 1), d.Size); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("behind the end: %d, %v", n, err)
 	}
 }

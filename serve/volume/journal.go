@@ -113,15 +113,33 @@ func readRecords(dir string) (*records, error) {
 	return r, err
 }
 
-// openJournal reads a folder's journal and makes ready to go on, with a file
-// that has no more in it than it must.
+// openJournal reads a folder's journal and makes ready to go on behind its last
+// whole line. It asks nothing of the disk where a journal is there already: the
+// disk may be full, and what the node has must be served still.
 func openJournal(dir string) (*journal, *records, error) {
-	r, err := readRecords(dir)
+	j, r := &journal{path: filepath.Join(dir, journalName)}, newRecords()
+	f, err := os.OpenFile(j.path, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return j, r, j.rewrite(r)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
-	j := &journal{path: filepath.Join(dir, journalName)}
-	return j, r, j.rewrite(r)
+	size, err := replayJournal(f, r)
+	if err == nil {
+		err = f.Truncate(size)
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	j.file = f
+	j.size.Store(size)
+	if j.overgrown() { // with no snapshot's size known, beyond slack
+		// Where this fails, the longer journal goes on being good.
+		_ = j.rewrite(r)
+	}
+	return j, r, nil
 }
 
 // rewrite replaces the journal by a snapshot, in one step.

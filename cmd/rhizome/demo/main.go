@@ -45,7 +45,7 @@ func flags() show {
 	var s show
 	var firmware, cards string
 	flag.StringVar(&s.recipe, "recipe", "debian-demo", "a recipe's file, or a shipped recipe's name")
-	flag.StringVar(&s.until, "until", `NODE-UP [^\r\n]*`, "what every console must show")
+	flag.StringVar(&s.until, "until", `NODE-UP name=\S+ digest=sha256:[0-9a-f]{64}`, "what every console must show")
 	flag.StringVar(&firmware, "firmware", "bios", "bios or uefi, by node")
 	flag.StringVar(&cards, "cards", "virtio-net-pci", "QEMU's network cards, by node")
 	flag.IntVar(&s.memory, "memory", 512, "MB of memory a machine")

@@ -27,7 +27,7 @@ func TestTwoMachinesBootFromOneImage(t *testing.T) {
 	n := lan(t)
 	w.serve(t, n)
 	for i, r := range []*rig.Running{w.boot(t, n, 1, nil), w.boot(t, n, 2, nil)} {
-		g, _ := await(t, r, 0, `NODE-UP name=(\S+) digest=(\S+)`)
+		g, _ := await(t, r, 0, `NODE-UP name=(\S+) digest=(sha256:[0-9a-f]{64})`)
 		if want := fmt.Sprintf("n%d", i+1); g[1] != want {
 			t.Errorf("machine %d calls itself %q, want %q", i+1, g[1], want)
 		}
