@@ -237,3 +237,40 @@ func TestAJournalCutAtAnyByteLosesNoEarlierChange(t *testing.T) {
 		}
 	}
 }
+
+// What could not be written down did not happen: the content of a file whose
+// removal failed must not go with the next sync.
+func TestARemovalThatFailsTakesNoContentAway(t *testing.T) {
+	now := func() moment { return moment{Sec: 1} }
+	o, err := openOverlay(overlayConfig{dir: t.TempDir(), now: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.close()
+	root := o.object(rootID)
+	f, err := root.create("f", &newObject{kind: kindRegular, mode: 0o600})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.writeAt([]byte("content"), 0), f.sync()); err != nil {
+		t.Fatal(err)
+	}
+	good := o.journal.file
+	o.journal.file, err = os.Open(o.journal.path) // which cannot be written
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := root.remove("f", false); err == nil {
+		t.Fatal("a removal that could not be written down was answered with success")
+	}
+	o.journal.file.Close()
+	o.journal.file = good
+	o.journal.failed.Store(nil)
+	if err := o.sync(); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 7)
+	if _, err := f.readAt(got, 0); err != nil || string(got) != "content" {
+		t.Errorf("after the removal that failed, the file reads %q, %v", got, err)
+	}
+}

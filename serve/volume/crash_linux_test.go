@@ -165,6 +165,8 @@ func TestAFullDiskLosesNothing(t *testing.T) {
 				}
 			}
 			c.must("filling the disk", st, statusNoSpc)
+			w.restart() // a full disk keeps nobody from what is there
+			c = w.dial(addr1)
 			if got := c.content(c.walk(root, "kept")); got != "kept" {
 				t.Errorf("on the full disk, the old file reads %q", got)
 			}

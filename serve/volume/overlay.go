@@ -31,7 +31,8 @@ type overlay struct {
 	trash []uint64
 	fresh bool
 
-	lists listings
+	lists   listings
+	reserve reserve
 }
 
 type overlayConfig struct {
@@ -53,7 +54,9 @@ func openOverlay(c overlayConfig) (*overlay, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening a node's changes in %q: %w", c.dir, err)
 	}
-	o := &overlay{overlayConfig: c, bodies: newFileCache(diskBodies), journal: j, records: r, base: &baseIndex{}}
+	o := &overlay{overlayConfig: c, bodies: newFileCache(diskBodies), journal: j, records: r, base: &baseIndex{},
+		reserve: reserve{path: filepath.Join(c.dir, "reserve")}}
+	o.reserve.hold()
 	if err := o.begin(); err != nil {
 		j.file.Close()
 		return nil, fmt.Errorf("opening a node's changes in %q: %w", c.dir, err)
@@ -106,6 +109,15 @@ func (o *overlay) image() string {
 	return o.records.image
 }
 
+// commitRemoval is commit for what frees room, which works on a full disk.
+func (o *overlay) commitRemoval(tx []change) error {
+	err := o.commit(tx)
+	if o.reserve.give(err) {
+		err = o.commit(tx)
+	}
+	return err
+}
+
 // commit writes a transaction down and carries it out. sync makes it last.
 func (o *overlay) commit(tx []change) error {
 	if err := o.journal.append(tx); err != nil {
@@ -141,6 +153,9 @@ func (o *overlay) sync() error {
 	}
 	for _, id := range trash {
 		o.dropBody(id)
+	}
+	if len(trash) > 0 {
+		o.reserve.hold()
 	}
 	return nil
 }

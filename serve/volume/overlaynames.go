@@ -189,7 +189,7 @@ func (o *overlay) unname(tx *transaction, id uint64) error {
 		return nil
 	}
 	if rec.has(ownBody) {
-		o.trash = append(o.trash, id)
+		tx.trash = append(tx.trash, id)
 	}
 	if id >= fromImage {
 		// The image's object could be found by its number still.
@@ -220,9 +220,10 @@ func (x *overlayObject) remove(name string, dir bool) error {
 		return err
 	}
 	o.take(&tx, x.n, name)
-	if err := o.commit(tx.steps); err != nil {
+	if err := o.commitRemoval(tx.steps); err != nil {
 		return err
 	}
+	o.trash = append(o.trash, tx.trash...)
 	if dir {
 		o.lists.moreDirs(x.n, -1)
 	}
@@ -272,6 +273,7 @@ func (x *overlayObject) rename(name string, to object, toName string) error {
 	if err := o.commit(tx.steps); err != nil {
 		return err
 	}
+	o.trash = append(o.trash, tx.trash...)
 	if dir {
 		o.lists.moreDirs(x.n, -1)
 		if replaced != nil { // what was replaced was a directory too

@@ -307,6 +307,8 @@ func (x *overlayObject) truncate(size int64) error {
 type transaction struct {
 	steps  []change
 	edited map[uint64]*record
+	// trash are the bodies that nothing needs once the steps are taken.
+	trash []uint64
 }
 
 // edit puts a record of an object into a transaction, a copy to be changed;
