@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Package is one package to be put into an archive.
@@ -35,6 +36,8 @@ type Archive struct {
 	server     *httptest.Server
 	mu         sync.Mutex
 	asked      []string
+	// published counts the archive's states.
+	published int
 }
 
 // New makes an archive that holds the packages. It skips the test where the
@@ -127,6 +130,24 @@ func (a *Archive) Publish(t *testing.T, packages ...Package) {
 		fmt.Fprintf(&index, "%sFilename: %s\nSize: %d\nSHA256: %x\n\n", control, file, len(body), sha256.Sum256(body))
 	}
 	a.index(t, index.String())
+	a.date(t)
+}
+
+// date makes every state of the archive an hour younger than the one before:
+// HTTP dates have seconds, and two states of one second would pass for one.
+func (a *Archive) date(t *testing.T) {
+	t.Helper()
+	a.published++
+	when := time.Date(2026, 1, 1, a.published, 0, 0, 0, time.UTC)
+	err := filepath.WalkDir(filepath.Join(a.dir, "dists"), func(p string, _ os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Chtimes(p, when, when)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // build makes one .deb with the tool that Debian makes them with.
