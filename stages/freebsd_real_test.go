@@ -1,3 +1,5 @@
+//go:build fulltree
+
 package stages_test
 
 import (
@@ -15,8 +17,8 @@ import (
 	"rhizome/stages"
 )
 
-// A full FreeBSD tree takes an hour on two cores, so it is built only where
-// RHIZOME_FREEBSD_SRC names one. RHIZOME_FREEBSD_WORK keeps objects and layers
+// A full FreeBSD tree takes an hour on two cores, so it is built only with the
+// build tag "fulltree", where RHIZOME_FREEBSD_SRC names one. RHIZOME_FREEBSD_WORK keeps objects and layers
 // between runs; RHIZOME_FREEBSD_STEPS picks some of the steps.
 func TestFullTreeBecomesLayers(t *testing.T) {
 	src, work := os.Getenv("RHIZOME_FREEBSD_SRC"), os.Getenv("RHIZOME_FREEBSD_WORK")

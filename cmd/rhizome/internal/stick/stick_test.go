@@ -75,23 +75,14 @@ func TestStickReadsBackAsFirmwareReadsIt(t *testing.T) {
 	}
 }
 
-// The kernel's own FAT driver agrees with what was written.
-func TestLinuxMountsTheStick(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("skipped: mounting needs root")
-	}
+// mtools reads the stick's file system, by code that is not go-diskfs's. The
+// partition begins after the first MiB.
+func TestMtoolsReadsTheStick(t *testing.T) {
 	all := files(t, linux())
-	img, at := write(t, all), t.TempDir()
-	if out, err := exec.Command("mount", "-t", "vfat", "-o", "ro,loop,offset=1048576", img, at).CombinedOutput(); err != nil {
-		t.Skipf("skipped: this kernel mounts no FAT: %s", out)
-	}
-	defer func() {
-		if out, err := exec.Command("umount", at).CombinedOutput(); err != nil {
-			t.Errorf("umount: %s", out)
-		}
-	}()
+	img := write(t, all)
 	for _, f := range all {
-		if got, err := os.ReadFile(filepath.Join(at, f.Path)); err != nil || !bytes.Equal(got, f.Data) {
+		got, err := exec.Command("mtype", "-i", img+"@@1M", "::"+f.Path).Output()
+		if err != nil || !bytes.Equal(got, f.Data) {
 			t.Errorf("%s: %d bytes of %d, %v", f.Path, len(got), len(f.Data), err)
 		}
 	}
