@@ -69,7 +69,7 @@ demo: ## build, serve and boot two machines from nothing; needs root for the net
 	go run ./cmd/rhizome/demo
 
 freebsd: build ## the shipped FreeBSD recipe against a full tree: make freebsd SRC=/usr/src [TOOLCHAIN=...]
-	packaging/freebsd-demo $(SRC) $(TOOLCHAIN)
+	RECIPE='$(RECIPE)' STORE='$(STORE)' packaging/freebsd-demo $(SRC) $(TOOLCHAIN)
 
 check: ## what CI runs before the tests: vet on every system, lint, builds
 	go vet ./...

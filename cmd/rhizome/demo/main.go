@@ -32,6 +32,9 @@ const binary = "bin/rhizome"
 // show is what to build and boot.
 type show struct {
 	recipe string
+	// store keeps what was built for the next time; empty is a folder that
+	// goes when the demo ends.
+	store string
 	// until is the pattern that a console must show.
 	until string
 	// firmware and cards are for the nodes, in order; the last is for all
@@ -45,6 +48,7 @@ func flags() show {
 	var s show
 	var firmware, cards string
 	flag.StringVar(&s.recipe, "recipe", "debian-demo", "a recipe's file, or a shipped recipe's name")
+	flag.StringVar(&s.store, "store", "", "the store to build into and to keep (default: one for this run alone)")
 	flag.StringVar(&s.until, "until", `NODE-UP name=\S+ digest=sha256:[0-9a-f]{64}`, "what every console must show")
 	flag.StringVar(&firmware, "firmware", "bios", "bios or uefi, by node")
 	flag.StringVar(&cards, "cards", "virtio-net-pci", "QEMU's network cards, by node")
@@ -74,7 +78,10 @@ func (s show) demo(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	store := filepath.Join(dir, "store")
+	store := s.store
+	if store == "" {
+		store = filepath.Join(dir, "store")
+	}
 	step("building the recipe " + s.recipe + ": stages -> layers -> cluster image")
 	if err := rhizome(ctx, os.Stdout, "--store", store, "build", s.recipe, "--tag", image); err != nil {
 		return err
