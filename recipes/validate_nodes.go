@@ -125,9 +125,7 @@ func (c *checker) node(n *Node) {
 	if n.Root == "precache" && c.r.Precache == nil {
 		c.fail(n.at("root", n.Pos), "add precache: {paths: [/usr/bin]} to the recipe", "the root mode is \"precache\", but the recipe says not what to hold")
 	}
-	if n.Persist != "" && (!absolute(n.Persist) || path.Clean(n.Persist) == "/") {
-		c.fail(n.at("persist", n.Pos), "write it as /persist", "%s cannot be where the writable export is mounted", clip(n.Persist))
-	}
+	c.writable(n)
 	c.foreignKeys(n)
 	if len(n.Cmdline) > maxCmdline || strings.ContainsAny(n.Cmdline, "\x00\n") {
 		c.fail(n.at("cmdline", n.Pos), "", "the command line has %d bytes; with what rhizome adds it would not fit", len(n.Cmdline))
@@ -139,6 +137,29 @@ func (c *checker) node(n *Node) {
 	}
 	for i := range n.Secrets {
 		c.secret(&n.Secrets[i])
+	}
+}
+
+// minQuota is the smallest quota in bytes: what the records of a
+// copy-on-write export take before anything is written, with room to spare.
+const minQuota = 1 << 20
+
+// writable checks where a node's writable exports are, and that what is said
+// of them has one to be about.
+func (c *checker) writable(n *Node) {
+	if n.Persist != "" && (!absolute(n.Persist) || path.Clean(n.Persist) == "/") {
+		c.fail(n.at("persist", n.Pos), "write it as /persist", "%s cannot be where the writable export is mounted", clip(n.Persist))
+	}
+	quota, devices := n.at("persistQuota", n.Pos), n.at("persistDevices", n.Pos)
+	switch {
+	case n.PersistQuota == 0:
+	case n.Persist == "" && n.Etc != "persistent":
+		c.fail(quota, "add persist: /persist, or write persistQuota: 0", "the quota bounds nothing: the node has no writable export")
+	case n.PersistQuota < minQuota:
+		c.fail(quota, "write at least 1M; a number alone is bytes", "a quota of %d bytes holds no file", n.PersistQuota)
+	}
+	if n.PersistDevices && n.Persist == "" {
+		c.fail(devices, "add persist: /persist, or write persistDevices: false", "there is nowhere to make device nodes: the node has no persist")
 	}
 }
 
@@ -210,8 +231,8 @@ func (c *checker) oneLine(kv KV) {
 
 func (c *checker) secret(s *Secret) {
 	switch {
-	case s.Kind == "file" && s.Path == "":
-		c.fail(s.Pos, "add path: /etc/munge/munge.key", "the secret file has no path")
+	case s.Kind != "ssh-host-keys" && s.Path == "":
+		c.fail(s.Pos, "add path: /etc/munge/munge.key", "the secret %s has no path", s.Kind)
 	case s.Path != "" && (!absolute(s.Path) || s.Path == "/"):
 		c.fail(s.at("path", s.Pos), "write it as /etc/munge/munge.key", "the secret's path %s is not absolute and plain", clip(s.Path))
 	}

@@ -21,6 +21,8 @@ func (h *host) secrets(ctx context.Context) serve.Secrets {
 		switch s.Kind {
 		case "ssh-host-keys":
 			return h.hostKeys(ctx, cluster, node, s)
+		case "cluster-key":
+			return h.clusterKey(ctx, cluster, s)
 		case "file":
 			return h.secretFile(cluster, node, s)
 		}
@@ -68,9 +70,28 @@ func (h *host) secretFile(cluster, node string, s imagefmt.Secret) ([]rootfs.Mem
 	if err != nil {
 		return nil, err
 	}
+	return secretOf(s, data), nil
+}
+
+// clusterKey is the key that all nodes of a cluster share, made the first time
+// that one of them is served.
+func (h *host) clusterKey(ctx context.Context, cluster string, s imagefmt.Secret) ([]rootfs.MemoryEntry, error) {
+	name, err := h.store.ClusterKey(ctx, cluster, s.Path)
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	return secretOf(s, data), nil
+}
+
+// secretOf is a secret of one file.
+func secretOf(s imagefmt.Secret, data []byte) []rootfs.MemoryEntry {
 	mode := s.Mode
 	if mode == 0 {
 		mode = 0o600
 	}
-	return []rootfs.MemoryEntry{{Path: s.Path, Kind: rootfs.Regular, Mode: mode, UID: s.UID, GID: s.GID, Data: data}}, nil
+	return []rootfs.MemoryEntry{{Path: s.Path, Kind: rootfs.Regular, Mode: mode, UID: s.UID, GID: s.GID, Data: data}}
 }

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 
@@ -48,6 +49,38 @@ func (s *Store) SSHHostKeys(ctx context.Context, cluster, node string) (string, 
 		return "", fmt.Errorf("making the ssh host keys of the node %q: %w", node, err)
 	}
 	return dir, nil
+}
+
+// clusterKeySize is how many random bytes a cluster's key has: what munge's own
+// tool makes (mungekey(8): 128 to 1024 bytes).
+const clusterKeySize = 1024
+
+// ClusterKey returns the file of a key that all nodes of a cluster share, made
+// of random bytes if there is none. Whoever has one already puts it there
+// before the cluster is served. The name may hold slashes; it is no path.
+func (s *Store) ClusterKey(ctx context.Context, cluster, name string) (string, error) {
+	dir, err := s.SecretsDir(cluster, "@cluster")
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, url.PathEscape(name))
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		return file, err
+	}
+	release, err := s.images.Lock(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer release()
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		return file, err // another process was quicker
+	}
+	key := make([]byte, clusterKeySize)
+	rand.Read(key)
+	if err := durable.WriteBytes(s.fs, s.path(dirTemp), file, 0o600, key); err != nil {
+		return "", fmt.Errorf("making the key %q of the cluster %q: %w", name, cluster, err)
+	}
+	return file, nil
 }
 
 // makeHostKeys fills a folder beside the final one and renames it: a crash

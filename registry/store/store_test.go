@@ -251,6 +251,42 @@ func TestHostKeysAreMadeOnceAndOpenSSHReadsThem(t *testing.T) {
 	}
 }
 
+func TestAClusterKeyIsMadeOnceAndAGivenOneIsKept(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir(), store.Options{})
+	keys := map[string]string{}
+	for _, of := range [][2]string{{"web", "/etc/munge/munge.key"}, {"web", "/etc/other.key"}, {"db", "/etc/munge/munge.key"}} {
+		file, err := s.ClusterKey(ctx, of[0], of[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(file)
+		if err != nil || len(data) != 1024 {
+			t.Fatalf("the key of %v has %d bytes, %v", of, len(data), err)
+		}
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("the key of %v: %v, %v", of, info.Mode(), err)
+		}
+		keys[string(data)] = file
+	}
+	if len(keys) != 3 {
+		t.Errorf("three keys, %d different ones", len(keys))
+	}
+	file, err := s.ClusterKey(ctx, "web", "/etc/munge/munge.key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte("the operator's"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := s.ClusterKey(ctx, "web", "/etc/munge/munge.key"); err != nil || again != file {
+		t.Fatal(again, err)
+	}
+	if data, _ := os.ReadFile(file); string(data) != "the operator's" {
+		t.Errorf("a key that was given became %q", data)
+	}
+}
+
 // checkKey reads a private key as Go and, where it is installed, as OpenSSH
 // does, and compares the public one beside it.
 func checkKey(t *testing.T, file string) string {
