@@ -148,6 +148,7 @@ func network(n recipes.Network) imagefmt.Network {
 func bootNode(r *recipes.Recipe, n *recipes.Node, facts map[string]string) imagefmt.Node {
 	node := imagefmt.Node{
 		Name: n.Name, MACs: n.MACs, Address: n.Address, Root: n.Root, Persist: n.Persist,
+		PersistQuota: n.PersistQuota, PersistDevices: n.PersistDevices,
 		Boot: imagefmt.Boot{
 			OS: r.OS, Kernel: facts[FactKernelPath], Initrd: facts[FactInitrdPath], Cmdline: facts[FactCmdline],
 			BIOS: facts[FactBIOS], UEFI: facts[FactUEFI], UEFIArm64: facts[FactUEFIArm64],

@@ -69,7 +69,7 @@ func TestTenThousandNodesUnroll(t *testing.T) {
 func TestProfilesLieUnderNodesInTheirOrder(t *testing.T) {
 	r := good(t, head+`
 profiles:
-  base: {root: nfs, cmdline: quiet, tmpfs: {/tmp: 1M, /a: 2M}, files: o, persist: /persist}
+  base: {root: nfs, cmdline: quiet, tmpfs: {/tmp: 1M, /a: 2M}, files: o, persist: /persist, persistQuota: 2M, persistDevices: true}
   left: {profile: base, root: ram, tmpfs: {/a: 3M}}
   right: {profile: base, fstab: ["x /x nfs rw 0 0"], etc: volatile}
 nodes:
@@ -81,6 +81,8 @@ nodes:
     files: [p]
     etc: none
     persist: none
+    persistQuota: 0
+    persistDevices: false
     fstab: |
       y /y nfs rw 0 0
   - {name: n3, profile: base, mac: "52:54:00:00:00:03", address: 10.77.0.13}
@@ -97,11 +99,11 @@ nodes:
 		files = append(files, f.From)
 	}
 	// base lies under both, once: its files are copied once.
-	got := fmt.Sprint(n.Root, "|", n.Cmdline, "|", tmpfs, fstab, files, "|", n.Etc, "|", n.Persist)
-	if want := "ram|quiet a b c|[/tmp=1M /a=3M] [x y] [o p]||"; got != want {
+	got := fmt.Sprint(n.Root, "|", n.Cmdline, "|", tmpfs, fstab, files, "|", n.Etc, "|", n.Persist, n.PersistQuota, n.PersistDevices)
+	if want := "ram|quiet a b c|[/tmp=1M /a=3M] [x y] [o p]||0 false"; got != want {
 		t.Errorf("%s\nwant %s", got, want)
 	}
-	if r.Nodes[2].Root != "nfs" || r.Nodes[2].Persist != "/persist" || len(r.Nodes[2].Tmpfs) != 2 {
+	if r.Nodes[2].Root != "nfs" || r.Nodes[2].Persist != "/persist" || r.Nodes[2].PersistQuota != 2<<20 || !r.Nodes[2].PersistDevices || len(r.Nodes[2].Tmpfs) != 2 {
 		t.Errorf("n3 has taken from its neighbours: %+v", r.Nodes[2])
 	}
 }

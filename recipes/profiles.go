@@ -78,6 +78,12 @@ func (in *inheritance) over(low Node, up *Node) Node {
 			*to = from
 		}
 	}
+	if _, given := up.of["persistQuota"]; given {
+		out.PersistQuota = up.PersistQuota
+	}
+	if _, given := up.of["persistDevices"]; given {
+		out.PersistDevices = up.PersistDevices
+	}
 	out.Cmdline = strings.TrimSpace(low.Cmdline + " " + up.Cmdline)
 	out.Fstab = joined(in, low.Fstab, up.Fstab)
 	out.Files = joined(in, low.Files, up.Files)

@@ -230,6 +230,11 @@ type Node struct {
 	Etc string
 	// Persist gives the node a writable export at this path; empty for none.
 	Persist string
+	// PersistQuota is how many bytes each of the node's writable exports may
+	// take on the server's disk; 0 is no limit.
+	PersistQuota int64
+	// PersistDevices lets the node's root make device nodes in Persist.
+	PersistDevices bool
 	// Cmdline is added to the kernel's command line (Linux).
 	Cmdline string
 	// Fstab are lines the user wrote; checked, and added to the made ones.
@@ -262,7 +267,8 @@ type KV struct {
 // Secret is a file that lies outside every layer: serve makes it, or the
 // operator puts it into the store, and it is laid into one node's view.
 type Secret struct {
-	// Kind is "ssh-host-keys" (made once per node) or "file" (given).
+	// Kind is "ssh-host-keys" (made once per node), "cluster-key" (made once per
+	// cluster) or "file" (given).
 	Kind string
 	// Path is where it appears in the node's root ("/etc/ssh" for host keys).
 	Path string

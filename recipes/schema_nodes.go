@@ -77,6 +77,10 @@ func profileKeys() mapping[nodeDraft] {
 				set: oneOf(func(n *nodeDraft) *string { return &n.Etc }, "volatile", "persistent", "none")},
 			{name: "persist", shape: "absolute path, or `none`", def: "none", example: "persist: /persist", doc: "Where the node's own writable export is mounted.",
 				set: text(func(n *nodeDraft) *string { return &n.Persist })},
+			{name: "persistQuota", shape: "size", def: "0, which is no limit", example: "persistQuota: 10G", doc: "What each of the node's writable exports (`persist`, and `etc: persistent`) may take on the server's disk; beyond it writes get EDQUOT.",
+				set: bytesSize(func(n *nodeDraft) *int64 { return &n.PersistQuota })},
+			{name: "persistDevices", shape: "`true` or `false`", def: "false", example: "persistDevices: true", doc: "Whether the node's root may make device nodes in `persist`. On the server they lie in a folder that nobody but root can enter.",
+				set: boolean(func(n *nodeDraft) *bool { return &n.PersistDevices })},
 			{name: "cmdline", shape: "text, or a list", def: "none", example: "cmdline: [console=ttyS1, quiet]", doc: "Linux: added to the kernel's command line, after that of profiles.",
 				set: cmdline},
 			{name: "fstab", shape: "list of lines, or a block of text", def: "[]", example: "fstab: [\"10.77.0.1:/home /home nfs rw,nodev 0 0\"]", doc: "Lines for /etc/fstab beside the made ones.",
@@ -100,11 +104,11 @@ func profileKeys() mapping[nodeDraft] {
 func secretKeys() mapping[Secret] {
 	return mapping[Secret]{
 		title: "a secret", short: "kind",
-		intro: "`ssh-host-keys` are made once per node; a `file` is put into the store by the operator.",
+		intro: "`ssh-host-keys` are made once per node; a `cluster-key` is 1024 random bytes, made once per cluster and path, the same on every node; a `file` is put into the store by the operator.",
 		pos:   func(s *Secret) *Pos { return &s.Pos },
 		keys: []key[Secret]{
-			{name: "kind", shape: "`ssh-host-keys` or `file`", required: true, example: "kind: file", doc: "What it is.",
-				set: oneOf(func(s *Secret) *string { return &s.Kind }, "ssh-host-keys", "file")},
+			{name: "kind", shape: "`ssh-host-keys`, `cluster-key` or `file`", required: true, example: "kind: file", doc: "What it is.",
+				set: oneOf(func(s *Secret) *string { return &s.Kind }, "ssh-host-keys", "cluster-key", "file")},
 			{name: "path", shape: "absolute path", def: "/etc/ssh for host keys", example: "path: /etc/munge/munge.key", doc: "Where it appears on the node.",
 				set: text(func(s *Secret) *string { return &s.Path })},
 			{name: "mode", shape: "octal mode", def: "0600", example: "mode: \"0400\"", doc: "Permission bits.",
