@@ -29,6 +29,21 @@ func (d dhcpNodes) ByMAC(mac net.HardwareAddr) (dhcp.Machine, bool) {
 	return dhcp.Machine{Cluster: m.Cluster, Node: m.Node, Digest: m.Manifest.String()}, true
 }
 
+// dhcpStep tells the fleet where in its boot a machine is that asks for an
+// address.
+func (s *Server) dhcpStep(mac net.HardwareAddr, k dhcp.Kind) {
+	step := StepOther
+	switch k {
+	case dhcp.PXE, dhcp.HTTPBoot:
+		step = StepFirmware
+	case dhcp.IPXE:
+		step = StepIPXE
+	case dhcp.FreeBSDLoader, dhcp.FreeBSDKernel, dhcp.Ipconfig:
+		step = StepSystem
+	}
+	s.Fleet.Take(mac, step)
+}
+
 // bootMachine is what TFTP and HTTP see of the machine behind an address.
 func (f *Fleet) bootMachine(httpBase string) bootspec.ByAddr {
 	return func(a netip.Addr) (bootspec.Machine, bool) {

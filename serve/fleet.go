@@ -8,6 +8,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"time"
 
 	"rhizome/serve/rootfs"
 )
@@ -26,11 +27,15 @@ type Fleet struct {
 	// roots are all views ever handed out, by image id, with the address that
 	// may read them.
 	roots map[[16]byte]*Machine
+	// holds are the boots that go on with the image they began with, by node.
+	holds map[string]*hold
+	now   func() time.Time
 }
 
-// NewFleet returns a fleet without machines.
-func NewFleet() *Fleet {
-	return &Fleet{roots: map[[16]byte]*Machine{}}
+// NewFleet returns a fleet without machines; now is the clock that boots are
+// told apart by.
+func NewFleet(now func() time.Time) *Fleet {
+	return &Fleet{roots: map[[16]byte]*Machine{}, holds: map[string]*hold{}, now: now}
 }
 
 // Switch makes these machines the ones that boot from now on.
@@ -72,20 +77,28 @@ func (f *Fleet) Generation() uint64 {
 	return f.generation
 }
 
-// ByMAC is the machine that has a card with this address.
+// ByMAC is the machine that has a card with this address, with the image of
+// the boot that it is in.
 func (f *Fleet) ByMAC(hw net.HardwareAddr) (*Machine, bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	m, ok := f.byMAC[hw.String()]
-	return m, ok
+	if !ok {
+		return nil, false
+	}
+	return f.held(m), true
 }
 
-// ByAddr is the machine that has this IP address.
+// ByAddr is the machine that has this IP address, with the image of the boot
+// that it is in.
 func (f *Fleet) ByAddr(a netip.Addr) (*Machine, bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	m, ok := f.byAddr[a.Unmap()]
-	return m, ok
+	if !ok {
+		return nil, false
+	}
+	return f.held(m), true
 }
 
 // Machines lists the machines that boot from now on, in no order.
@@ -101,15 +114,16 @@ func (f *Fleet) Machines() []*Machine {
 
 func exportPath(node string) string { return path.Join("/nodes", node) }
 
-// Root is the root that a client gets for a mounted path: its own alone.
+// Root is the root that a client gets for a mounted path: its own alone, of the
+// boot that it is in.
 func (f *Fleet) Root(p string, client netip.Addr) (*Machine, string, error) {
 	rest, ok := strings.CutPrefix(path.Clean("/"+p), "/nodes/")
 	if !ok {
 		return nil, "", fmt.Errorf("there is no export %q; nodes mount /nodes/NAME: %w", p, fs.ErrNotExist)
 	}
 	name, below, _ := strings.Cut(rest, "/")
-	f.mu.RLock()
-	defer f.mu.RUnlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	m := f.byName[name]
 	if m == nil {
 		return nil, "", fmt.Errorf("there is no node %q in this cluster: %w", name, fs.ErrNotExist)
@@ -117,7 +131,8 @@ func (f *Fleet) Root(p string, client netip.Addr) (*Machine, string, error) {
 	if m.Node.Address != client.Unmap() {
 		return nil, "", fmt.Errorf("%s may not mount %q, which is node %q's at %s: %w", client, p, name, m.Node.Address, fs.ErrPermission)
 	}
-	return m, below, nil
+	f.take(m, StepMount)
+	return f.held(m), below, nil
 }
 
 // ByID is the root that a handle names, if this client may read it.

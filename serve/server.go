@@ -154,6 +154,7 @@ func (s *Server) dhcpServer(addr netip.Addr, ready chan struct{}) *dhcp.Server {
 	return &dhcp.Server{
 		Config:    dhcp.Config{Interface: s.Config.Interface, ServerAddr: addr, Mode: dhcp.Mode(s.Config.DHCP), HTTPPort: httpPort},
 		Nodes:     dhcpNodes{s.Fleet},
+		Asks:      s.dhcpStep,
 		Events:    s.Config.Events,
 		Log:       s.Config.Log,
 		Clock:     s.Config.Now,
@@ -169,11 +170,16 @@ func (s *Server) front(k *sockets) *rpc.Server {
 	return rpc.NewServer(programs, rpc.Limits{}, s.Config.Log)
 }
 
-// nameNodes adds the node's name to events that know only an address.
+// nameNodes adds the node's name to events that know only an address, and
+// notes which roots are mounted.
 func (s *Server) nameNodes() boot.Sink {
 	return func(e boot.Event) {
-		if m, ok := s.Fleet.ByAddr(e.Addr); ok && e.Node == "" {
+		m, ok := s.Fleet.ByAddr(e.Addr)
+		if ok && e.Node == "" {
 			e.Node = m.Node.Name
+		}
+		if ok && e.Kind == boot.MountDone && e.Digest == m.Manifest.String() {
+			s.Fleet.Mounted(m)
 		}
 		s.Config.Events.Send(e)
 	}

@@ -82,7 +82,7 @@ func (a *app) serve(ctx context.Context, name string, o serveOptions) error {
 	if err != nil {
 		return err
 	}
-	h := &host{app: a, store: s, fleet: serve.NewFleet(), name: name, cache: rootfs.NewCache(cacheSize), registry: o.registry}
+	h := &host{app: a, store: s, fleet: serve.NewFleet(time.Now), name: name, dhcp: o.dhcp, cache: rootfs.NewCache(cacheSize), registry: o.registry}
 	h.loader = &serve.Loader{Source: storeSource{s}, Cache: h.cache, Overlay: h.secrets(ctx).Overlay}
 	defer h.loader.Close()
 	if h.lease, err = s.Lease(ctx, "serving "+name); err != nil {
@@ -138,6 +138,8 @@ type host struct {
 	fleet  *serve.Fleet
 	lease  *store.Lease
 	name   string
+	// dhcp is the mode of --dhcp.
+	dhcp string
 	// registry says how to talk to the registry that a remote image lies in;
 	// remote is that image while it comes, else nil.
 	registry registryFlags
@@ -206,6 +208,9 @@ func (h *host) keepMounted(ctx context.Context) error {
 			var machine *serve.Machine
 			if machine, err = h.loader.Machine(ctx, d); err == nil {
 				h.fleet.Keep(machine)
+				if h.dhcp != "off" {
+					h.fleet.Resume(machine, m.Since)
+				}
 			}
 		}
 		if err != nil {

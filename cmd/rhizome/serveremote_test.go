@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"testing"
+	"time"
 
 	"rhizome/registry/ref"
 	"rhizome/registry/registrytest"
@@ -41,7 +42,7 @@ func remoteHost(t *testing.T, name string) (*host, *serve.Machine) {
 	t.Helper()
 	ctx := context.Background()
 	h := testHost(t)
-	h.name, h.registry, h.fleet = name, registryFlags{plainHTTP: true}, serve.NewFleet()
+	h.name, h.registry, h.fleet = name, registryFlags{plainHTTP: true}, serve.NewFleet(time.Now)
 	lease, err := h.store.Lease(ctx, "a test")
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +126,7 @@ func TestBytesThatWereSpoiltOnTheWayAreFetchedAgain(t *testing.T) {
 	var events []boot.Event
 	h := testHost(t)
 	h.cache.SetHooks(h.damageHooks(ctx, h.mender(h.store, ""), func(e boot.Event) { events = append(events, e) }))
-	h.name, h.registry, h.fleet = name, registryFlags{plainHTTP: true}, serve.NewFleet()
+	h.name, h.registry, h.fleet = name, registryFlags{plainHTTP: true}, serve.NewFleet(time.Now)
 	var err error
 	if h.lease, err = h.store.Lease(ctx, "a test"); err != nil {
 		t.Fatal(err)

@@ -21,6 +21,9 @@ const DefaultProbe = 10 * time.Minute
 type Server struct {
 	Config Config
 	Nodes  Nodes
+	// Asks is told of each DISCOVER and BOOTP request before the machine is
+	// looked up: what asks is where the machine is in its boot. It may be nil.
+	Asks func(mac net.HardwareAddr, k Kind)
 	// Events takes what was seen and sent; nil is silence.
 	Events boot.Sink
 	// Log takes what befalls the interface and the sockets; nil is silence.

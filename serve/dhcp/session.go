@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"rhizome/serve/boot"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
 )
 
 // datagrams is a UDP socket of one interface.
@@ -167,6 +169,9 @@ func (n *session) handle(p []byte, at Arrival, c datagrams, buf []byte) []byte {
 			n.tell(boot.Event{Kind: boot.DHCPBad, Addr: at.From.Addr().Unmap(), Error: err.Error()})
 		}
 		return buf
+	}
+	if n.Asks != nil && (r.Bootp || r.MessageType() == dhcpv4.MessageTypeDiscover) {
+		n.Asks(r.ClientHWAddr, r.Client.Kind)
 	}
 	m, known := n.Nodes.ByMAC(r.ClientHWAddr)
 	d := Decide(r, at, m, known, n.Config)
