@@ -147,7 +147,7 @@ func network(n recipes.Network) imagefmt.Network {
 // bootNode is what serve will know of a node.
 func bootNode(r *recipes.Recipe, n *recipes.Node, facts map[string]string) imagefmt.Node {
 	node := imagefmt.Node{
-		Name: n.Name, MACs: n.MACs, Address: n.Address, Root: n.Root, Persist: n.Persist,
+		Name: n.Name, MACs: n.MACs, Address: n.Address, Root: n.Root, Persist: n.Persist, Shared: n.Shared,
 		PersistQuota: n.PersistQuota, PersistDevices: n.PersistDevices,
 		Boot: imagefmt.Boot{
 			OS: r.OS, Kernel: facts[FactKernelPath], Initrd: facts[FactInitrdPath], Cmdline: facts[FactCmdline],

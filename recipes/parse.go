@@ -86,6 +86,9 @@ func nodeDefaults(n *Node, kernels []string) {
 	if n.Persist == "none" {
 		n.Persist = ""
 	}
+	if n.Shared == "none" {
+		n.Shared = ""
+	}
 	if n.Kernel == "" && len(kernels) == 1 {
 		n.Kernel = kernels[0]
 	}

@@ -17,7 +17,7 @@ name: web
 os: linux
 epoch: 2026-11-01T00:00:00Z
 source: {debian: bookworm}
-stages: [{kernel: {}}, {media: {ipxe: true}}]
+stages: [{kernel: {}}, {media: {ipxe: true}}, {early: {}}]
 network: {subnet: 10.77.0.0/22, server: 10.77.0.1}
 `
 

@@ -73,7 +73,7 @@ func (in *inheritance) lay(n *nodeDraft) Node {
 // appended, a mapping is merged by its keys.
 func (in *inheritance) over(low Node, up *Node) Node {
 	out := low
-	for to, from := range map[*string]string{&out.Kernel: up.Kernel, &out.Root: up.Root, &out.Etc: up.Etc, &out.Persist: up.Persist} {
+	for to, from := range map[*string]string{&out.Kernel: up.Kernel, &out.Root: up.Root, &out.Etc: up.Etc, &out.Persist: up.Persist, &out.Shared: up.Shared} {
 		if from != "" {
 			*to = from
 		}

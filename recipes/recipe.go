@@ -123,6 +123,7 @@ type Stage struct {
 	Files        *Files
 	Script       *Script
 	Media        *Media
+	Early        *Early
 	places
 }
 
@@ -191,6 +192,11 @@ type Media struct {
 	PXELinux bool
 }
 
+// Early puts the early script and rhizome-node into the root: what lays memory
+// file systems, mounts writable exports and fills memory before the system's own
+// init starts.
+type Early struct{}
+
 // Precache names what a node reads into memory at boot.
 type Precache struct {
 	Paths []string
@@ -235,6 +241,9 @@ type Node struct {
 	PersistQuota int64
 	// PersistDevices lets the node's root make device nodes in Persist.
 	PersistDevices bool
+	// Shared is where the cluster's own writable export, one for all its
+	// nodes, is mounted; empty for nowhere.
+	Shared string
 	// Cmdline is added to the kernel's command line (Linux).
 	Cmdline string
 	// Fstab are lines the user wrote; checked, and added to the made ones.

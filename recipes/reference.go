@@ -18,6 +18,7 @@ func Reference() string {
 	describe(&b, "An element of stages", stageKeys())
 	describe(&b, "world", worldKeys())
 	describe(&b, "distribution", distributionKeys())
+	describe(&b, "early", earlyKeys())
 	describe(&b, "kernel", kernelKeys())
 	describe(&b, "packages", packagesKeys())
 	describe(&b, "files", filesKeys())

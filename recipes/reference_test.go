@@ -47,6 +47,7 @@ func TestEveryExampleOfTheReferenceIsTaken(t *testing.T) {
 	examples(t, debianKeys())
 	examples(t, stageKeys())
 	examples(t, worldKeys())
+	examples(t, earlyKeys())
 	examples(t, kernelKeys())
 	examples(t, packagesKeys())
 	examples(t, filesKeys())

@@ -77,6 +77,8 @@ func profileKeys() mapping[nodeDraft] {
 				set: oneOf(func(n *nodeDraft) *string { return &n.Etc }, "volatile", "persistent", "none")},
 			{name: "persist", shape: "absolute path, or `none`", def: "none", example: "persist: /persist", doc: "Where the node's own writable export is mounted.",
 				set: text(func(n *nodeDraft) *string { return &n.Persist })},
+			{name: "shared", shape: "absolute path, or `none`", def: "none", example: "shared: /shared", doc: "Where the cluster's own writable export, one for all its nodes, is mounted.",
+				set: text(func(n *nodeDraft) *string { return &n.Shared })},
 			{name: "persistQuota", shape: "size", def: "0, which is no limit", example: "persistQuota: 10G", doc: "What each of the node's writable exports (`persist`, and `etc: persistent`) may take on the server's disk; beyond it writes get EDQUOT.",
 				set: bytesSize(func(n *nodeDraft) *int64 { return &n.PersistQuota })},
 			{name: "persistDevices", shape: "`true` or `false`", def: "false", example: "persistDevices: true", doc: "Whether the node's root may make device nodes in `persist`. On the server they lie in a folder that nobody but root can enter.",

@@ -47,6 +47,8 @@ func stageKeys() mapping[Stage] {
 				set: kind("script", scriptKeys(), func(s *Stage) **Script { return &s.Script })},
 			{name: "media", shape: "mapping", example: "media: {ipxe: true}", doc: "Linux: boot programs for the nodes' firmware.",
 				set: kind("media", mediaKeys(), func(s *Stage) **Media { return &s.Media })},
+			{name: "early", shape: "mapping", example: "early: {}", doc: "The early script and `rhizome-node`: what makes `tmpfs`, `etc`, `persist` and `root` true on a node, before its init.",
+				set: kind("early", earlyKeys(), func(s *Stage) **Early { return &s.Early })},
 			{name: "nodes", shape: "node set", def: "every node", example: "nodes: n[1-4]", doc: "The nodes whose root gets this layer.",
 				set: text(func(s *Stage) *string { return &s.Nodes })},
 		},
@@ -100,6 +102,10 @@ func worldKeys() mapping[World] {
 
 func distributionKeys() mapping[Distribution] {
 	return mapping[Distribution]{title: "a distribution stage", intro: "It has no keys: write `distribution: {}`."}
+}
+
+func earlyKeys() mapping[Early] {
+	return mapping[Early]{title: "an early stage", intro: "It has no keys: write `early: {}`. See [node.md](node.md)."}
 }
 
 func kernelKeys() mapping[Kernel] {

@@ -126,6 +126,7 @@ func (c *checker) node(n *Node) {
 		c.fail(n.at("root", n.Pos), "add precache: {paths: [/usr/bin]} to the recipe", "the root mode is \"precache\", but the recipe says not what to hold")
 	}
 	c.writable(n)
+	c.early(n)
 	c.foreignKeys(n)
 	if len(n.Cmdline) > maxCmdline || strings.ContainsAny(n.Cmdline, "\x00\n") {
 		c.fail(n.at("cmdline", n.Pos), "", "the command line has %d bytes; with what rhizome adds it would not fit", len(n.Cmdline))
@@ -150,6 +151,9 @@ func (c *checker) writable(n *Node) {
 	if n.Persist != "" && (!absolute(n.Persist) || path.Clean(n.Persist) == "/") {
 		c.fail(n.at("persist", n.Pos), "write it as /persist", "%s cannot be where the writable export is mounted", clip(n.Persist))
 	}
+	if n.Shared != "" && (!absolute(n.Shared) || path.Clean(n.Shared) == "/" || path.Clean(n.Shared) == path.Clean(n.Persist)) {
+		c.fail(n.at("shared", n.Pos), "write it as /shared", "%s cannot be where the cluster's writable export is mounted", clip(n.Shared))
+	}
 	quota, devices := n.at("persistQuota", n.Pos), n.at("persistDevices", n.Pos)
 	switch {
 	case n.PersistQuota == 0:
@@ -160,6 +164,27 @@ func (c *checker) writable(n *Node) {
 	}
 	if n.PersistDevices && n.Persist == "" {
 		c.fail(devices, "add persist: /persist, or write persistDevices: false", "there is nowhere to make device nodes: the node has no persist")
+	}
+}
+
+// early refuses what only the early script makes true where the node does not
+// have it: the key would be silently without effect.
+func (c *checker) early(n *Node) {
+	if c.r.HasEarly(n.Name) {
+		return
+	}
+	const remedy = "add \"- early: {}\" to the stages"
+	if n.Root == "precache" || n.Root == "ram" {
+		c.fail(n.at("root", n.Pos), remedy, "the root mode %q needs the stage \"early\", and the node %q does not have it", n.Root, n.Name)
+	}
+	if n.Etc != "" {
+		c.fail(n.at("etc", n.Pos), remedy, "etc: %s needs the stage \"early\", and the node %q does not have it", n.Etc, n.Name)
+	}
+	if n.Shared != "" {
+		c.fail(n.at("shared", n.Pos), remedy, "shared: %s needs the stage \"early\", and the node %q does not have it", clip(n.Shared), n.Name)
+	}
+	if n.Persist != "" {
+		c.warn(n.at("persist", n.Pos), remedy, "nothing mounts %s: the node %q does not have the stage \"early\"", clip(n.Persist), n.Name)
 	}
 }
 

@@ -22,7 +22,24 @@ func (c *checker) stages() {
 			c.shadowed(s.Files)
 		}
 	}
+	c.earlyOnce()
 	c.missingStages()
+}
+
+// earlyOnce refuses a second early stage for the same node: both would make the
+// same files.
+func (c *checker) earlyOnce() {
+	var first *Stage
+	for i := range c.r.Stages {
+		s := &c.r.Stages[i]
+		switch {
+		case s.Early == nil:
+		case first != nil:
+			c.fail(s.Pos, "remove one of the two, or name all its nodes in the first", "the stage \"early\" is there twice; first at %s", first.Pos)
+		default:
+			first = s
+		}
+	}
 }
 
 // stageOS refuses a stage that the recipe's system or source does not have.

@@ -80,6 +80,9 @@ type Node struct {
 	PersistQuota int64 `json:"persistQuota,omitempty"`
 	// PersistDevices lets the node's root make device nodes in Persist.
 	PersistDevices bool `json:"persistDevices,omitempty"`
+	// Shared is where the cluster's own writable export, one for all nodes, is
+	// mounted; empty for nowhere.
+	Shared string `json:"shared,omitempty"`
 	// CopyOnWrite lists absolute paths that are copy-on-write exports.
 	CopyOnWrite []string `json:"copyOnWrite,omitempty"`
 	// Secrets are laid over the node's view by serve.
