@@ -20,7 +20,20 @@ import (
 // tree and epoch give the same bytes, whatever jobs is (0: one per processor).
 // Memory does not grow with the bodies. The tree's hard links are normalized.
 func Write(w io.Writer, t *tree.Tree, epoch time.Time, jobs int) (layerfmt.Summary, error) {
-	r, err := newTarReader(t, epoch)
+	return write(w, t, epoch, nil, jobs)
+}
+
+// WriteFirst is Write with an order of the tar: the named paths come first, in
+// that order, each after the directories that lead to it and after the file
+// that it is a link to; the rest follows sorted. What makes a directory opaque
+// stands behind all that lies in it, so that whoever stops reading half-way
+// has no directory that hides what he has not got.
+func WriteFirst(w io.Writer, t *tree.Tree, first []string, epoch time.Time, jobs int) (layerfmt.Summary, error) {
+	return write(w, t, epoch, append([]string{}, first...), jobs)
+}
+
+func write(w io.Writer, t *tree.Tree, epoch time.Time, first []string, jobs int) (layerfmt.Summary, error) {
+	r, err := newTarReader(t, epoch, first)
 	if err != nil {
 		return layerfmt.Summary{}, fmt.Errorf("writing a layer: %w", err)
 	}
@@ -35,7 +48,7 @@ func Write(w io.Writer, t *tree.Tree, epoch time.Time, jobs int) (layerfmt.Summa
 // WriteTar writes a tree as the tar that Write compresses: its sha256 is the
 // layer's DiffID.
 func WriteTar(w io.Writer, t *tree.Tree, epoch time.Time) error {
-	r, err := newTarReader(t, epoch)
+	r, err := newTarReader(t, epoch, nil)
 	if err != nil {
 		return fmt.Errorf("writing a tar: %w", err)
 	}

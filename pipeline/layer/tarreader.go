@@ -15,8 +15,8 @@ import (
 // tarReader makes a tar of a tree as it is read, so that a body goes from its
 // file straight into the reader's buffer.
 type tarReader struct {
-	entries []*tree.Entry
-	mtime   int64
+	items []item
+	mtime int64
 	// What is to be read, in this order: headers, body, padding.
 	headers []byte
 	body    io.ReadCloser
@@ -27,14 +27,19 @@ type tarReader struct {
 	disk    diskFiles
 }
 
-func newTarReader(t *tree.Tree, epoch time.Time) (*tarReader, error) {
+// newTarReader begins the tar of a tree in an order; nil is the sorted one.
+func newTarReader(t *tree.Tree, epoch time.Time, first []string) (*tarReader, error) {
 	if err := t.Normalize(); err != nil {
 		return nil, err
 	}
 	if !fits(fieldTime, epoch.Unix()) {
 		return nil, fmt.Errorf("the epoch %s does not fit a tar; choose one from 1970 on", epoch.Format(time.RFC3339))
 	}
-	return &tarReader{entries: t.Entries(), mtime: epoch.Unix()}, nil
+	items := sorted(t)
+	if first != nil {
+		items = ordered(t, first)
+	}
+	return &tarReader{items: items, mtime: epoch.Unix()}, nil
 }
 
 // Read implements io.Reader.
@@ -85,18 +90,18 @@ func (r *tarReader) readBody(p []byte) (int, error) {
 
 // next takes the next entry, or the two blocks of zeros that end a tar.
 func (r *tarReader) next() error {
-	if len(r.entries) == 0 {
+	if len(r.items) == 0 {
 		r.headers, r.ended = make([]byte, 2*blockSize), true
 		return nil
 	}
-	e := r.entries[0]
-	r.entries = r.entries[1:]
-	headers, err := entryBlocks(e, r.mtime)
+	e, marker := r.items[0].entry, r.items[0].marker
+	r.items = r.items[1:]
+	headers, err := itemBlocks(e, marker, r.mtime)
 	if err != nil {
 		return err
 	}
 	r.headers, r.path = headers, e.Path
-	if e.Link != "" || e.Kind != tree.File || e.Size() == 0 {
+	if marker || e.Link != "" || e.Kind != tree.File || e.Size() == 0 {
 		return nil
 	}
 	r.left, r.pad = e.Size(), padding(e.Size())
@@ -106,30 +111,26 @@ func (r *tarReader) next() error {
 	return nil
 }
 
-// entryBlocks are the blocks before an entry's body: none for an implied
-// directory, and a file beside it for an opaque one.
-func entryBlocks(e *tree.Entry, mtime int64) ([]byte, error) {
+// itemBlocks are the blocks before an entry's body, none for an implied
+// directory; or those of the file that makes a directory opaque.
+func itemBlocks(e *tree.Entry, marker bool, mtime int64) ([]byte, error) {
+	if marker {
+		return markerBlocks(path.Join(e.Path, ".wh..wh..opq"), mtime)
+	}
 	if strings.HasPrefix(path.Base(e.Path), ".wh.") {
 		return nil, fmt.Errorf("%q: names that begin with \".wh.\" mean whiteouts in a layer; rename the file", e.Path)
 	}
 	if e.Kind == tree.Whiteout {
 		return markerBlocks(path.Join(path.Dir(e.Path), ".wh."+path.Base(e.Path)), mtime)
 	}
-	var out []byte
-	if !e.Implied {
-		h, err := headerOf(e, mtime)
-		if err != nil {
-			return nil, err
-		}
-		if out, err = h.blocks(); err != nil {
-			return nil, err
-		}
+	if e.Implied {
+		return nil, nil
 	}
-	if !e.Opaque {
-		return out, nil
+	h, err := headerOf(e, mtime)
+	if err != nil {
+		return nil, err
 	}
-	marker, err := markerBlocks(path.Join(e.Path, ".wh..wh..opq"), mtime)
-	return append(out, marker...), err
+	return h.blocks()
 }
 
 // markerBlocks is an empty file with a meaning (OCI image-spec, layer.md,
