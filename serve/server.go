@@ -6,14 +6,18 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"sync"
 	"time"
 
 	"rhizome/serve/boot"
+	"rhizome/serve/bootspec"
 	"rhizome/serve/dhcp"
 	httpd "rhizome/serve/http"
 	"rhizome/serve/nfs"
+	"rhizome/serve/node"
+	"rhizome/serve/node/nodeapi"
 	"rhizome/serve/rpc"
 	"rhizome/serve/tftp"
 )
@@ -46,6 +50,8 @@ type Server struct {
 	OpenBlob func(ctx context.Context, digest string) (httpd.BlobFile, error)
 	// Backends serve writable exports.
 	Backends []nfs.Mounted
+	// Node answers programs on nodes; nil is nobody.
+	Node *node.Server
 }
 
 // sockets are all that a server listens on.
@@ -137,6 +143,10 @@ func (s *Server) parts(k *sockets, ready chan struct{}) []func(context.Context) 
 		func(ctx context.Context) error { return web.Serve(ctx, k.http) },
 		func(ctx context.Context) error { return front.ServeTCP(ctx, k.nfsTCP) },
 		func(ctx context.Context) error { return front.ServeUDP(ctx, k.nfsUDP) },
+	}
+	if s.Node != nil {
+		web.Under = map[string]func(http.ResponseWriter, *http.Request, bootspec.Machine){nodeapi.Prefix: s.Node.Handle}
+		parts = append(parts, s.Node.Run)
 	}
 	if !k.registered {
 		parts = append(parts,

@@ -70,6 +70,27 @@ const (
 	NFSRefused Kind = "nfs.refused"
 	NFSError   Kind = "nfs.error"
 
+	// NodeBoot is a node's early program that asked for its token; NodeStep one
+	// step of its way up, named by the event's file; NodeUp that it is up.
+	NodeBoot    Kind = "node.boot"
+	NodeStep    Kind = "node.step"
+	NodeUp      Kind = "node.up"
+	NodeSilent  Kind = "node.silent"
+	NodeBack    Kind = "node.back"
+	NodeRefused Kind = "node.refused"
+	// NodeJobBegin and NodeJobEnd enclose what a named job reads.
+	NodeJobBegin Kind = "node.job-begin"
+	NodeJobEnd   Kind = "node.job-end"
+	// NodeLease is a region of a writable export that a node leased, and the
+	// others what became of it; NodeConflict changes that were kept aside.
+	NodeLease        Kind = "node.lease"
+	NodeLeaseRefused Kind = "node.lease-refused"
+	NodeLeaseExpired Kind = "node.lease-expired"
+	NodeLeaseFreed   Kind = "node.lease-freed"
+	NodeStream       Kind = "node.stream"
+	NodeCommit       Kind = "node.commit"
+	NodeConflict     Kind = "node.conflict"
+
 	// LayerDamaged is a frame that fails its digest; LayerMended one that was
 	// fetched again.
 	LayerDamaged Kind = "serve.layer-damaged"
@@ -80,6 +101,12 @@ const (
 	ServeReady   Kind = "serve.ready"
 	ServeStopped Kind = "serve.stopped"
 	PinSwitched  Kind = "serve.pin-switched"
+	// TagSwitched is a tag in a registry that came to mean another image.
+	TagSwitched Kind = "serve.tag-switched"
+	// RegistryAway is a registry whose tag is followed and that cannot be asked;
+	// RegistryBack is the end of that.
+	RegistryAway Kind = "serve.registry-away"
+	RegistryBack Kind = "serve.registry-back"
 )
 
 // Event is one thing that serve saw of a node.

@@ -20,6 +20,7 @@ import (
 // The paths of writable exports begin with these.
 const (
 	PersistPrefix     = "/persist/"
+	SharedPrefix      = "/shared/"
 	CopyOnWritePrefix = "/cow/"
 )
 
