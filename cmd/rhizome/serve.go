@@ -237,6 +237,7 @@ func (h *host) run(ctx context.Context, o serveOptions) error {
 		Fleet:    h.fleet,
 		OpenBlob: h.openBlob,
 		Backends: volumes.Backends(),
+		Node:     h.nodeAPI(sink),
 	}
 	return server.Run(ctx)
 }
