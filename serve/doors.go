@@ -112,12 +112,13 @@ func (n nfsExports) ByID(id [16]byte, client netip.Addr) (nfs.FS, error) {
 }
 
 func (n nfsExports) List(client netip.Addr) []nfs.Export {
-	m, ok := n.fleet.ByAddr(client)
-	if !ok {
-		return nil
+	var all []nfs.Export
+	for _, m := range n.fleet.Machines() {
+		if n.fleet.mayRead(m, client) {
+			all = append(all, nfs.Export{Path: exportPath(m.Node.Name), Groups: []string{m.Node.Address.String()}})
+		}
 	}
-	root := nfs.Export{Path: exportPath(m.Node.Name), Groups: []string{m.Node.Address.String()}}
-	return append([]nfs.Export{root}, writableExports(n.writable, client)...)
+	return append(all, writableExports(n.writable, client)...)
 }
 
 func (n nfsExports) Generation() uint64 { return n.fleet.Generation() }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,12 +31,21 @@ type Fleet struct {
 	// holds are the boots that go on with the image they began with, by node.
 	holds map[string]*hold
 	now   func() time.Time
+	// admin are the networks whose machines may read every root.
+	admin []netip.Prefix
 }
 
 // NewFleet returns a fleet without machines; now is the clock that boots are
-// told apart by.
-func NewFleet(now func() time.Time) *Fleet {
-	return &Fleet{roots: map[[16]byte]*Machine{}, holds: map[string]*hold{}, now: now}
+// told apart by. Clients in the admin networks may mount and read every node's
+// root; writable exports stay the nodes' own.
+func NewFleet(now func() time.Time, admin ...netip.Prefix) *Fleet {
+	return &Fleet{roots: map[[16]byte]*Machine{}, holds: map[string]*hold{}, now: now, admin: admin}
+}
+
+// mayRead decides whether a client may have a machine's root.
+func (f *Fleet) mayRead(m *Machine, client netip.Addr) bool {
+	client = client.Unmap()
+	return m.Node.Address == client || slices.ContainsFunc(f.admin, func(p netip.Prefix) bool { return p.Contains(client) })
 }
 
 // Switch makes these machines the ones that boot from now on.
@@ -114,8 +124,8 @@ func (f *Fleet) Machines() []*Machine {
 
 func exportPath(node string) string { return path.Join("/nodes", node) }
 
-// Root is the root that a client gets for a mounted path: its own alone, of the
-// boot that it is in.
+// Root is the root that a client gets for a mounted path, of the boot that the
+// node is in: its own alone, or any for an admin.
 func (f *Fleet) Root(p string, client netip.Addr) (*Machine, string, error) {
 	rest, ok := strings.CutPrefix(path.Clean("/"+p), "/nodes/")
 	if !ok {
@@ -128,10 +138,12 @@ func (f *Fleet) Root(p string, client netip.Addr) (*Machine, string, error) {
 	if m == nil {
 		return nil, "", fmt.Errorf("there is no node %q in this cluster: %w", name, fs.ErrNotExist)
 	}
-	if m.Node.Address != client.Unmap() {
+	if !f.mayRead(m, client) {
 		return nil, "", fmt.Errorf("%s may not mount %q, which is node %q's at %s: %w", client, p, name, m.Node.Address, fs.ErrPermission)
 	}
-	f.take(m, StepMount)
+	if m.Node.Address == client.Unmap() { // an admin's look is no step of the node's boot
+		f.take(m, StepMount)
+	}
 	return f.held(m), below, nil
 }
 
@@ -143,7 +155,7 @@ func (f *Fleet) ByID(id [16]byte, client netip.Addr) (*rootfs.View, error) {
 	if m == nil {
 		return nil, rootfs.ErrStale
 	}
-	if m.Node.Address != client.Unmap() {
+	if !f.mayRead(m, client) {
 		return nil, fmt.Errorf("%s may not use a handle of node %q: %w", client, m.Node.Name, fs.ErrPermission)
 	}
 	return m.View, nil

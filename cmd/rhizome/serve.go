@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"rhizome/recipes"
@@ -28,6 +29,7 @@ type serveOptions struct {
 	frameCache string
 	registry   registryFlags
 	dryRun     bool
+	admin      []string
 }
 
 func (a *app) serveCommand() *cobra.Command {
@@ -53,6 +55,7 @@ image, one that runs goes on with the image it began with.`,
 	f.StringVarP(&o.iface, "interface", "i", "", "the network interface to answer on")
 	f.StringVar(&o.dhcp, "dhcp", "server", "server gives addresses, proxy leaves that to another DHCP server, off is silent")
 	f.StringVar(&o.frameCache, "frame-cache", "", "memory for decoded pieces of layers (default: an eighth of the machine's, at least 64M)")
+	f.StringSliceVar(&o.admin, "admin-network", nil, "a network (CIDR) or address that may read every node's root over NFS, as the nodes may; repeatable")
 	o.registry.add(cmd)
 	f.BoolVar(&o.dryRun, "dry-run", false, "print what would be answered to whom, and end")
 	return a.jsonFlag(cmd)
@@ -78,11 +81,15 @@ func (a *app) serve(ctx context.Context, name string, o serveOptions) error {
 	if err != nil {
 		return err
 	}
+	admin, err := adminNetworks(o.admin)
+	if err != nil {
+		return err
+	}
 	s, err := a.openStore()
 	if err != nil {
 		return err
 	}
-	h := &host{app: a, store: s, fleet: serve.NewFleet(time.Now), name: name, dhcp: o.dhcp, cache: rootfs.NewCache(cacheSize), registry: o.registry}
+	h := &host{app: a, store: s, fleet: serve.NewFleet(time.Now, admin...), name: name, dhcp: o.dhcp, cache: rootfs.NewCache(cacheSize), registry: o.registry}
 	h.loader = &serve.Loader{Source: storeSource{s}, Cache: h.cache, Overlay: h.secrets(ctx).Overlay}
 	defer h.loader.Close()
 	if h.lease, err = s.Lease(ctx, "serving "+name); err != nil {
@@ -97,6 +104,22 @@ func (a *app) serve(ctx context.Context, name string, o serveOptions) error {
 		return a.printAnswers(h.fleet, o)
 	}
 	return h.run(ctx, o)
+}
+
+// adminNetworks reads --admin-network.
+func adminNetworks(texts []string) ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, text := range texts {
+		p, err := netip.ParsePrefix(text)
+		if addr, bad := netip.ParseAddr(text); bad == nil {
+			p, err = addr.Prefix(addr.BitLen())
+		}
+		if err != nil {
+			return nil, usagef("--admin-network: %q is no network; write it as 10.78.0.0/24, or as an address", text)
+		}
+		all = append(all, p.Masked())
+	}
+	return all, nil
 }
 
 // frameCacheSize reads --frame-cache.
