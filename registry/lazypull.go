@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 
 	"rhizome/registry/layerfmt"
 	"rhizome/registry/lazy"
@@ -38,6 +39,8 @@ type Lazy struct {
 	tag    string
 	set    *lazy.Set
 	layers []ocispec.Descriptor
+	// superseded is set once the name belongs to a newer image.
+	superseded atomic.Bool
 }
 
 // Lazy brings an image's manifests and configs into the store, and gives access
@@ -119,11 +122,15 @@ func (z *Lazy) Fill(ctx context.Context) error {
 	if err := z.set.Fill(ctx, z.layers); err != nil {
 		return fmt.Errorf("pulling the rest of %q: %w", z.source, err)
 	}
-	if z.tag == "" {
+	if z.tag == "" || z.superseded.Load() {
 		return nil
 	}
 	return z.link.Store.Tag(ctx, z.Root, z.tag)
 }
+
+// Supersede leaves the name to a newer image, though this one may become whole
+// after it.
+func (z *Lazy) Supersede() { z.superseded.Store(true) }
 
 // Close ends all reading, and removes what did not become whole.
 func (z *Lazy) Close() error { return z.set.Close() }

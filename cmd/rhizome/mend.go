@@ -69,10 +69,7 @@ func (h *host) damageHooks(ctx context.Context, m *registry.Mender, events boot.
 
 // againRemote reads a piece anew of a layer that is on its way here.
 func (h *host) againRemote(layer string, off, n int64) (data []byte, ok bool, err error) {
-	if h.remote == nil {
-		return nil, false, nil
-	}
-	b := h.remote.Layer(digest.Digest(layer))
+	b := h.remotes.layer(digest.Digest(layer))
 	if b == nil {
 		return nil, false, nil
 	}
@@ -81,10 +78,7 @@ func (h *host) againRemote(layer string, off, n int64) (data []byte, ok bool, er
 
 // comes says whether a layer is not here whole yet.
 func (h *host) comes(layer string) bool {
-	if h.remote == nil {
-		return false
-	}
-	b := h.remote.Layer(digest.Digest(layer))
+	b := h.remotes.layer(digest.Digest(layer))
 	if b == nil {
 		return false
 	}

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"time"
 
 	"rhizome/recipes"
-	"rhizome/registry"
 	"rhizome/registry/ref"
 	"rhizome/registry/store"
 	"rhizome/serve"
@@ -29,6 +29,7 @@ type serveOptions struct {
 	frameCache string
 	registry   registryFlags
 	dryRun     bool
+	poll       time.Duration
 	admin      []string
 }
 
@@ -42,10 +43,12 @@ machines that the image names are answered, on this one interface; every step
 of every boot is a line on stdout. It runs until it is interrupted.
 
 An image that lies in a registry (HOST/NAME:TAG) is served at once: what nodes
-read is fetched first, and the rest of the image behind it.
+read is fetched first, and the rest of the image behind it. If the registry does
+not answer, what was pulled before is served.
 
-A cluster's pins are followed: a node that boots after a switch gets the new
-image, one that runs goes on with the image it began with.`,
+A cluster's pins are followed, and so is a tag in a registry: a boot that begins
+after a switch gets the new image, one that has begun and a node that runs go on
+with the image they began with.`,
 		Args: exact(1, "one cluster or image"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.serve(cmd.Context(), args[0], o)
@@ -57,6 +60,7 @@ image, one that runs goes on with the image it began with.`,
 	f.StringVar(&o.frameCache, "frame-cache", "", "memory for decoded pieces of layers (default: an eighth of the machine's, at least 64M)")
 	f.StringSliceVar(&o.admin, "admin-network", nil, "a network (CIDR) or address that may read every node's root over NFS, as the nodes may; repeatable")
 	o.registry.add(cmd)
+	f.DurationVar(&o.poll, "poll", time.Minute, "how often to look whether HOST/NAME:TAG means another image; 0 is never")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print what would be answered to whom, and end")
 	return a.jsonFlag(cmd)
 }
@@ -66,6 +70,9 @@ func (o serveOptions) check() error {
 	case "server", "proxy", "off":
 	default:
 		return usagef("--dhcp is server, proxy or off, not %q", o.dhcp)
+	}
+	if o.poll != 0 && o.poll < time.Second {
+		return usagef("--poll is 1s or more, or 0 for never, not %s", o.poll)
 	}
 	if o.iface == "" && !o.dryRun {
 		return usagef("serve needs --interface: the one network interface that the nodes are on")
@@ -96,7 +103,9 @@ func (a *app) serve(ctx context.Context, name string, o serveOptions) error {
 		return err
 	}
 	defer h.lease.Close()
-	defer h.closeRemote()
+	h.serving = make(chan struct{})
+	h.fillUntil, h.stopFilling = context.WithCancel(ctx)
+	defer h.closeRemotes()
 	if err := h.load(ctx); err != nil {
 		return err
 	}
@@ -164,9 +173,16 @@ type host struct {
 	// dhcp is the mode of --dhcp.
 	dhcp string
 	// registry says how to talk to the registry that a remote image lies in;
-	// remote is that image while it comes, else nil.
+	// remotes are what came from there, and tag what is followed, or nil.
 	registry registryFlags
-	remote   *registry.Lazy
+	remotes  remotes
+	tag      *tagWatch
+	// filling fetches the rest of remote images from when serving is closed,
+	// until fillUntil ends: nodes come first.
+	filling     sync.WaitGroup
+	serving     chan struct{}
+	fillUntil   context.Context
+	stopFilling context.CancelFunc
 	// cluster is the images' own; generation is that of the pins, 0 where an
 	// image is served by its reference.
 	cluster    string
@@ -252,7 +268,8 @@ func (h *host) run(ctx context.Context, o serveOptions) error {
 	sink := boot.Sink(events.take)
 	h.cache.SetHooks(h.damageHooks(ctx, h.mender(h.store, o.registry.caFile), sink))
 	go h.follow(ctx, sink)
-	defer h.fill(ctx)()
+	close(h.serving)
+	go h.followTag(ctx, o.poll, sink)
 	volumes := h.volumes(sink)
 	defer volumes.Close()
 	server := &serve.Server{

@@ -16,72 +16,102 @@ import (
 // the store.
 type remoteSource struct {
 	storeSource
-	remote *registry.Lazy
+	remotes *remotes
 }
 
 func (s remoteSource) Layer(ctx context.Context, d ocispec.Descriptor, diffID digest.Digest) (serve.LayerBlob, ocispec.Descriptor, error) {
-	if b := s.remote.Layer(d.Digest); b != nil {
+	if b := s.remotes.layer(d.Digest); b != nil {
 		return b, d, nil
 	}
 	return s.storeSource.Layer(ctx, d, diffID)
 }
 
 // loadRemote boots an image that lies in a registry: at once where that gives
-// parts of blobs, else after a pull.
+// parts of blobs, else after a pull. A registry that does not answer, when serve
+// starts, costs nobody a boot: what was pulled before is booted.
 func (h *host) loadRemote(ctx context.Context, r ref.Reference) error {
 	link, err := h.link(h.registry, h.store)
 	if err != nil {
 		return err
 	}
-	h.remote, err = link.Lazy(ctx, r, registry.LazyOptions{Tag: r.Tagged(), Progress: h.remoteProgress, Log: h.term.logger()})
+	h.loader.Source = remoteSource{storeSource{h.store}, &h.remotes}
+	h.tag = &tagWatch{source: r, link: link}
+	root, err := h.bootRemote(ctx, link, r)
+	if isNetwork(err) && !isNotFound(err) {
+		var here error
+		if root, here = h.bootPulled(ctx, r); here == nil {
+			h.term.logger().Warn("the registry does not answer; nodes boot what was pulled before", "image", h.name, "digest", root, "error", err)
+			err = nil
+		}
+	}
+	h.tag.booted = root
+	return err
+}
+
+// bootRemote makes nodes boot what a reference names in its registry.
+func (h *host) bootRemote(ctx context.Context, link registry.Link, r ref.Reference) (digest.Digest, error) {
+	z, err := link.Lazy(ctx, r, registry.LazyOptions{Tag: r.Tagged(), Progress: h.remoteProgress, Log: h.term.logger()})
 	if errors.Is(err, registry.ErrNotLazy) {
 		h.term.note("%v; pulling %s first", err, r)
 		index, err := link.Pull(ctx, r, registry.PullOptions{Tag: r.Tagged()})
 		if err != nil {
-			return err
+			return "", err
 		}
-		return h.bootImage(ctx, index)
+		return index.Digest, h.bootImage(ctx, index)
 	}
 	if err != nil {
-		return err
+		return "", err
 	}
-	h.loader.Source = remoteSource{storeSource{h.store}, h.remote}
-	return h.bootImage(ctx, h.remote.Root)
+	h.remotes.add(z)
+	if err := h.bootImage(ctx, z.Root); err != nil {
+		return "", err
+	}
+	h.fill(z)
+	return z.Root.Digest, nil
+}
+
+// bootPulled makes nodes boot what the store has by a remote image's name.
+func (h *host) bootPulled(ctx context.Context, r ref.Reference) (digest.Digest, error) {
+	name := r.Tagged()
+	if r.Digest != "" {
+		name = r.Digest.String()
+	}
+	index, err := h.store.Resolve(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	if err := h.store.Images().Complete(ctx, index); err != nil {
+		return "", err
+	}
+	return index.Digest, h.bootImage(ctx, index)
 }
 
 func (h *host) remoteProgress(done, total int64, layers, of int) {
 	h.term.note("pulled   %s of %s, %d of %d layers", bytesText(done), bytesText(total), layers, of)
 }
 
-// fill fetches the rest of a remote image in the background. The function that
-// it returns waits for the end of that.
-func (h *host) fill(ctx context.Context) (wait func()) {
-	if h.remote == nil {
-		return func() {}
-	}
-	ctx, stop := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		if err := h.remote.Fill(ctx); err == nil {
-			h.term.note("pulled   %s, whole", h.name)
-		} else if ctx.Err() == nil {
-			h.term.logger().Error("the image is served, but not kept in the store", "image", h.name, "error", err)
+// fill fetches the rest of a remote image in the background, until endFilling.
+func (h *host) fill(z *registry.Lazy) {
+	h.filling.Go(func() {
+		select {
+		case <-h.serving:
+		case <-h.fillUntil.Done():
+			return
 		}
-	}()
-	return func() {
-		stop()
-		<-ended
-	}
+		err := z.Fill(h.fillUntil)
+		switch {
+		case err == nil:
+			h.term.note("pulled   %s, whole", h.name)
+		case h.fillUntil.Err() == nil:
+			h.term.logger().Error("the image is served, but not kept in the store", "image", h.name, "digest", z.Root.Digest, "error", err)
+		}
+	})
 }
 
 // awaitBlob waits for a layer that is not here whole: who fetches it whole gets
 // verified bytes.
 func (h *host) awaitBlob(ctx context.Context, d digest.Digest) error {
-	if h.remote == nil {
-		return nil
-	}
-	b := h.remote.Layer(d)
+	b := h.remotes.layer(d)
 	if b == nil {
 		return nil
 	}
@@ -93,11 +123,10 @@ func (h *host) awaitBlob(ctx context.Context, d digest.Digest) error {
 	}
 }
 
-func (h *host) closeRemote() {
-	if h.remote == nil {
-		return
-	}
-	if err := h.remote.Close(); err != nil {
+func (h *host) closeRemotes() {
+	h.stopFilling()
+	h.filling.Wait()
+	if err := h.remotes.close(); err != nil {
 		h.term.logger().Debug("leaving a half-pulled layer, which is swept later", "error", err)
 	}
 }

@@ -40,23 +40,35 @@ func farImage(t *testing.T) (p *registrytest.Proxy, index, layer ocispec.Descrip
 // remoteHost is a serve of a remote image, loaded and with its machine.
 func remoteHost(t *testing.T, name string) (*host, *serve.Machine) {
 	t.Helper()
-	ctx := context.Background()
 	h := testHost(t)
+	startRemote(t, h, name)
+	return h, onlyMachine(t, h)
+}
+
+func startRemote(t *testing.T, h *host, name string) {
+	t.Helper()
+	ctx := context.Background()
 	h.name, h.registry, h.fleet = name, registryFlags{plainHTTP: true}, serve.NewFleet(time.Now)
+	h.serving = make(chan struct{})
+	h.fillUntil, h.stopFilling = context.WithCancel(ctx)
 	lease, err := h.store.Lease(ctx, "a test")
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.lease = lease
-	t.Cleanup(func() { h.closeRemote(); lease.Close() })
+	t.Cleanup(func() { h.closeRemotes(); lease.Close() })
 	if err := h.load(ctx); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func onlyMachine(t *testing.T, h *host) *serve.Machine {
+	t.Helper()
 	all := h.fleet.Machines()
 	if len(all) != 1 {
 		t.Fatalf("%d machines", len(all))
 	}
-	return h, all[0]
+	return all[0]
 }
 
 func bodyOf(t *testing.T, m *serve.Machine) []byte {
@@ -84,16 +96,13 @@ func TestServeOfARemoteImageBeginsBeforeThePullEnds(t *testing.T) {
 	if !bytes.Equal(bodyOf(t, m), body) {
 		t.Error("a node reads other bytes")
 	}
-	wait := h.fill(ctx)
+	close(h.serving)
 	blob, err := h.openBlob(ctx, layer.Digest.String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	blob.Close()
-	if err := h.remote.Fill(ctx); err != nil {
-		t.Error(err)
-	}
-	wait()
+	h.filling.Wait()
 	if d, err := h.store.Resolve(ctx, "rack/web:1"); err != nil || d.Digest != index.Digest {
 		t.Errorf("the image's name: %v", err)
 	}
@@ -110,7 +119,7 @@ func TestARegistryWithoutRangesIsPulledFirst(t *testing.T) {
 		return false
 	})
 	h, m := remoteHost(t, name)
-	if ok, err := h.store.Images().Exists(context.Background(), layer); !ok || err != nil || h.remote != nil {
+	if ok, err := h.store.Images().Exists(context.Background(), layer); !ok || err != nil || h.remotes.layer(layer.Digest) != nil {
 		t.Fatalf("the layer is not here: %v, %v", ok, err)
 	}
 	if !bytes.Equal(bodyOf(t, m), body) {
@@ -126,16 +135,7 @@ func TestBytesThatWereSpoiltOnTheWayAreFetchedAgain(t *testing.T) {
 	var events []boot.Event
 	h := testHost(t)
 	h.cache.SetHooks(h.damageHooks(ctx, h.mender(h.store, ""), func(e boot.Event) { events = append(events, e) }))
-	h.name, h.registry, h.fleet = name, registryFlags{plainHTTP: true}, serve.NewFleet(time.Now)
-	var err error
-	if h.lease, err = h.store.Lease(ctx, "a test"); err != nil {
-		t.Fatal(err)
-	}
-	defer h.lease.Close()
-	defer h.closeRemote()
-	if err := h.load(ctx); err != nil {
-		t.Fatal(err)
-	}
+	startRemote(t, h, name)
 	// The index came with the piece that the file lies in; that piece is
 	// dropped, and comes again spoilt.
 	spoilt := false
@@ -149,7 +149,7 @@ func TestBytesThatWereSpoiltOnTheWayAreFetchedAgain(t *testing.T) {
 		_, _ = w.Write(make([]byte, layer.Size)) // the client may have gone
 		return true
 	})
-	if _, ok, err := h.remote.Layer(layer.Digest).Again(0, 1); !ok || err != nil || !spoilt {
+	if _, ok, err := h.remotes.layer(layer.Digest).Again(0, 1); !ok || err != nil || !spoilt {
 		t.Fatalf("%v %v", ok, err)
 	}
 	if !bytes.Equal(bodyOf(t, h.fleet.Machines()[0]), body) {

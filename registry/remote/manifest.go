@@ -10,6 +10,7 @@ import (
 	"rhizome/registry/layout"
 	"rhizome/registry/ref"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
 )
@@ -18,6 +19,27 @@ import (
 func (c *Client) Resolve(ctx context.Context, r ref.Reference) (ocispec.Descriptor, error) {
 	d, _, err := c.root(ctx, r)
 	return d, wrap("resolving", r, err)
+}
+
+// Peek asks a registry once what a reference names now, by HEAD: it is for those
+// who ask again and again. A registry that gives no digest with that
+// (distribution-spec, "Checking if content exists in the registry") is asked
+// for the manifest.
+func (c *Client) Peek(ctx context.Context, r ref.Reference) (digest.Digest, error) {
+	d, err := c.repository(r).Resolve(ctx, r.Target())
+	if err == nil {
+		return d.Digest, nil
+	}
+	_, rc, again := c.repository(r).FetchReference(ctx, r.Target())
+	if again != nil {
+		return "", wrap("resolving", r, again)
+	}
+	defer rc.Close()
+	data, err := io.ReadAll(io.LimitReader(rc, layout.MaxManifestRead+1))
+	if err == nil && len(data) > layout.MaxManifestRead {
+		err = fmt.Errorf("a manifest of more than %d bytes", layout.MaxManifestRead)
+	}
+	return digest.FromBytes(data), wrap("resolving", r, err)
 }
 
 // root fetches the manifest or index that a reference names, and verifies it.
