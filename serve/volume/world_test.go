@@ -141,8 +141,10 @@ type world struct {
 	nodes *nodes
 
 	volumes *Volumes
-	addr    string
-	stop    func()
+	// addr is where the server listens for TCP, udpAddr for UDP.
+	addr, udpAddr string
+
+	stop func()
 
 	mu     sync.Mutex
 	events []boot.Event
@@ -228,12 +230,18 @@ func (w *world) start() {
 		w.t.Fatal(err)
 	}
 	w.addr = nl.Addr().String()
+	pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.udpAddr = pc.LocalAddr().String()
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
+	done := make(chan error, 2)
 	go func() { done <- front.ServeTCP(ctx, nl) }()
+	go func() { done <- front.ServeUDP(ctx, pc) }()
 	w.stop = sync.OnceFunc(func() {
 		cancel()
-		if err := errors.Join(<-done, volumes.Close()); err != nil {
+		if err := errors.Join(<-done, <-done, volumes.Close()); err != nil {
 			w.t.Errorf("stopping the server: %v", err)
 		}
 	})
