@@ -141,6 +141,7 @@ type world struct {
 	nodes *nodes
 
 	volumes *Volumes
+	front   *rpc.Server
 	// addr is where the server listens for TCP, udpAddr for UDP.
 	addr, udpAddr string
 
@@ -224,7 +225,7 @@ func (w *world) start() {
 	volumes := New(w.config())
 	w.volumes = volumes
 	server := nfs.NewServer(nfs.Config{Exports: exports{}, Backends: volumes.Backends()})
-	front := rpc.NewServer(server.Programs(), rpc.Limits{Drain: time.Second}, nil)
+	w.front = rpc.NewServer(server.Programs(), rpc.Limits{Drain: time.Second}, nil)
 	nl, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		w.t.Fatal(err)
@@ -237,8 +238,8 @@ func (w *world) start() {
 	w.udpAddr = pc.LocalAddr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 2)
-	go func() { done <- front.ServeTCP(ctx, nl) }()
-	go func() { done <- front.ServeUDP(ctx, pc) }()
+	go func() { done <- w.front.ServeTCP(ctx, nl) }()
+	go func() { done <- w.front.ServeUDP(ctx, pc) }()
 	w.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := errors.Join(<-done, <-done, volumes.Close()); err != nil {
