@@ -6,6 +6,8 @@ import (
 	"flag"
 	"net"
 	"os/exec"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -74,4 +76,109 @@ func TestClientReadsOnUnderSiege(t *testing.T) {
 	if st.Panics.Load() != 0 {
 		t.Errorf("%d calls made their handler panic", st.Panics.Load())
 	}
+}
+
+// crowd is how many connects come, from how many addresses, and how many of
+// each stay open at once.
+const (
+	crowd      = 10_000
+	crowdHosts = 250
+	crowdOpen  = 16
+)
+
+// TestTenThousandConnectsLeaveRoomForOthers: they come from many addresses, say
+// half a word or nothing, and twice as many stay open as the server takes. A
+// client that was there before reads on, and one that comes after them reads.
+func TestTenThousandConnectsLeaveRoomForOthers(t *testing.T) {
+	w := newWorld(t)
+	const room = crowdHosts * crowdOpen / 2
+	s := w.listenAt(rpc.Limits{Connections: room}, 0)
+	before := s.dial()
+	before.reads()
+	var hosts sync.WaitGroup
+	var came atomic.Int64
+	hold := make(chan struct{})
+	done := make(chan struct{}, crowdHosts)
+	for i := range crowdHosts {
+		hosts.Go(func() {
+			had := connectOften(&net.TCPAddr{IP: net.IPv4(127, 3, 0, byte(i))}, s.tcp.String(), crowd/crowdHosts)
+			came.Add(had.came)
+			done <- struct{}{}
+			<-hold
+			had.close()
+		})
+	}
+	for range crowdHosts {
+		<-done
+		before.reads()
+	}
+	st := &s.rpc.Stats
+	t.Logf("%d connects came; %d were refused, %d are open", came.Load(), st.Refused.Load(), st.Connections.Load())
+	if came.Load() != crowd || st.Refused.Load() == 0 || st.Connections.Load() > room {
+		t.Errorf("of %d connects %d came and %d were refused; %d are open, where there is room for %d", crowd, came.Load(), st.Refused.Load(), st.Connections.Load(), room)
+	}
+	close(hold)
+	hosts.Wait()
+	before.reads()
+	for st.Connections.Load() > 1 { // the server sees them go when it reads
+		before.reads()
+	}
+	s.dial().reads()
+}
+
+// reader is a client that reads a file.
+type reader struct {
+	*rpctest.Client
+	s *socketed
+	h []byte
+}
+
+func (s *socketed) dial() *reader {
+	s.t.Helper()
+	c, err := rpctest.Dial("tcp", s.tcp.String())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { c.Close() })
+	return &reader{c, s, s.root().walk("bin", "sh")}
+}
+
+func (r *reader) reads() {
+	r.s.t.Helper()
+	reply, err := r.Call(Program, 3, procRead, join(rpctest.Opaque(r.h), [][]byte{u64(0), rpctest.Words(4096)}))
+	if err != nil || reply.Status != rpc.Success {
+		r.s.t.Fatalf("the client's READ: %+v, %v", reply, err)
+	}
+}
+
+// guests are connections of one address.
+type guests struct {
+	came int64
+	open []net.Conn
+}
+
+func (g *guests) close() {
+	for _, c := range g.open {
+		c.Close()
+	}
+}
+
+// connectOften connects n times; the last of the connections stay open, most
+// in the middle of a record mark.
+func connectOften(from *net.TCPAddr, to string, n int) *guests {
+	g := &guests{}
+	for i := range n {
+		d := net.Dialer{LocalAddr: from, Timeout: 10 * time.Second}
+		c, err := d.Dial("tcp", to)
+		if err != nil {
+			continue
+		}
+		g.came++
+		c.Write([]byte{0x80, 0, 1}[:i%4])
+		if g.open = append(g.open, c); len(g.open) > crowdOpen {
+			g.open[0].Close()
+			g.open = g.open[1:]
+		}
+	}
+	return g
 }
