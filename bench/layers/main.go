@@ -4,7 +4,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -79,11 +78,7 @@ func makeLayer(tarFile, blob string) error {
 	if err != nil {
 		return err
 	}
-	w := bufio.NewWriterSize(out, 1<<20)
-	if _, err := layer.Write(w, t, time.Unix(1793491200, 0), 0); err != nil {
-		return err
-	}
-	if err := w.Flush(); err != nil {
+	if _, err := layer.Write(out, t, time.Unix(1793491200, 0), 0); err != nil {
 		return err
 	}
 	return out.Close()

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"hash"
 	"sync"
-
-	"github.com/klauspost/compress/zstd"
 )
 
 // press compresses frames side by side and writes them in order:
@@ -52,16 +50,13 @@ type bodySum struct {
 	sum   [32]byte
 }
 
-// newEncoder makes an encoder whose output depends on its input alone. A
-// window of a whole frame is all that a frame can use; zstd's checksum is left
-// out because the index holds a better one.
-func newEncoder() (*zstd.Encoder, error) {
-	return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderCRC(false),
-		zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(MaxFrame))
-}
+// buffersFor says how many frames may be on their way: one in each worker's
+// hands and one for each to go on with, and a few more, because the frame that
+// must be written next may be the one that takes longest.
+func buffersFor(jobs int) int { return 2*jobs + 4 }
 
 func startPress(jobs int, out *blobWriter) (*press, error) {
-	buffers := 2*jobs + 2
+	buffers := buffersFor(jobs)
 	p := &press{
 		jobs: make(chan *frame, buffers), ordered: make(chan *frame, buffers), hashed: make(chan *frame, buffers),
 		free: make(chan *frame, buffers), stop: make(chan struct{}), out: out, diffID: sha256.New(), body: sha256.New(),
@@ -70,7 +65,7 @@ func startPress(jobs int, out *blobWriter) (*press, error) {
 		p.free <- &frame{}
 	}
 	for range jobs {
-		e, err := newEncoder()
+		e, err := newSqueezer()
 		if err != nil {
 			_, _ = p.wait()
 			return nil, fmt.Errorf("starting a zstd encoder: %w", err)
@@ -111,10 +106,10 @@ func (p *press) wait() (diffID [32]byte, err error) {
 	return [32]byte(p.diffID.Sum(nil)), p.err
 }
 
-func (p *press) work(e *zstd.Encoder) {
-	defer e.Close()
+func (p *press) work(e *squeezer) {
+	defer e.close()
 	for f := range p.jobs {
-		f.packed = e.EncodeAll(f.plain, f.packed[:0])
+		f.packed = e.squeeze(f.plain, f.packed)
 		f.digest = sha256.Sum256(f.packed)
 		for _, s := range f.spans {
 			if s.first && s.last {
