@@ -110,19 +110,3 @@ func (r *Recipe) Node(name string) *Node {
 	}
 	return nil
 }
-
-// HasEarly says whether a node's root gets the early stage.
-func (r *Recipe) HasEarly(node string) bool {
-	for _, s := range r.Stages {
-		if s.Early == nil {
-			continue
-		}
-		if s.Nodes == "" {
-			return true
-		}
-		if set, err := ParseNodeSet(s.Nodes); err == nil && set.Match(node) {
-			return true
-		}
-	}
-	return false
-}

@@ -45,9 +45,26 @@ func defaults(r *Recipe) {
 		d.Sets = []string{"base", "kernel"}
 	}
 	kernels := kernelDefaults(r.Stages)
+	early := earlyNodes(r.Stages)
 	for i := range r.Nodes {
 		nodeDefaults(&r.Nodes[i], kernels)
+		r.Nodes[i].Early = early(r.Nodes[i].Name)
 	}
+}
+
+// earlyNodes says which nodes the early stage is for. A set of nodes that
+// cannot be read is reported where the stages are checked.
+func earlyNodes(list []Stage) func(string) bool {
+	for _, s := range list {
+		if s.Early == nil {
+			continue
+		}
+		if set, err := ParseNodeSet(s.Nodes); s.Nodes != "" && err == nil {
+			return set.Match
+		}
+		return func(string) bool { return true }
+	}
+	return func(string) bool { return false }
 }
 
 func debianDefaults(d *Debian) {

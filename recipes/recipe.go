@@ -244,6 +244,9 @@ type Node struct {
 	// Shared is where the cluster's own writable export, one for all its
 	// nodes, is mounted; empty for nowhere.
 	Shared string
+	// Early says that the node's root gets the early stage. No key of a node
+	// sets it: the recipe's stages do.
+	Early bool
 	// Cmdline is added to the kernel's command line (Linux).
 	Cmdline string
 	// Fstab are lines the user wrote; checked, and added to the made ones.

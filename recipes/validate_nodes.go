@@ -170,7 +170,7 @@ func (c *checker) writable(n *Node) {
 // early refuses what only the early script makes true where the node does not
 // have it: the key would be silently without effect.
 func (c *checker) early(n *Node) {
-	if c.r.HasEarly(n.Name) {
+	if n.Early {
 		return
 	}
 	const remedy = "add \"- early: {}\" to the stages"

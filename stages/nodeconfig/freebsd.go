@@ -44,6 +44,11 @@ func rcConf(r *recipes.Recipe, n *recipes.Node) string {
 		// rc.d/kldxref would write to /boot.
 		{Key: "kldxref_enable", Value: "NO"},
 	}
+	if n.Early {
+		// rc.d/cleanvar empties /var/run, where the early script has left this
+		// boot's token and the bundle.
+		made = append(made, recipes.KV{Key: "cleanvar_enable", Value: "NO"})
+	}
 	var b strings.Builder
 	b.WriteString("# Made by rhizome from the recipe; change it there.\n")
 	for _, kv := range override(made, n.RCConf) {
@@ -102,6 +107,10 @@ func Kenv(n *recipes.Node) []string {
 		{Key: "boot.nfsroot.options", Value: "nolockd,nocto,rsize=32768"},
 		{Key: "nfs.read_size", Value: "8192"},
 		{Key: "rhizome.digest", Value: "{digest}"},
+	}
+	if n.Early {
+		// init(8) runs it before rc, with the root read-only and the network up.
+		made = append(made, recipes.KV{Key: "init_script", Value: "/sbin/rhizome-early"})
 	}
 	var out []string
 	for _, kv := range override(made, n.Kenv) {

@@ -68,6 +68,9 @@ func Cmdline(r *recipes.Recipe, n *recipes.Node) string {
 		"nfsroot={server}:/nodes/{name}," + nfsOptions,
 		"ip=dhcp", "ro", "rhizome.digest={digest}",
 	}
+	if n.Early && !strings.Contains(" "+n.Cmdline, " init=") {
+		words = append(words, "init=/usr/sbin/rhizome-early")
+	}
 	if !strings.Contains(" "+n.Cmdline, " console=") {
 		words = append(words, "console=tty0", "console=ttyS0")
 	}

@@ -166,7 +166,7 @@ func tmpfsOf(usual []memory, n *recipes.Node) []memory {
 func fstab(w *writer, usual []memory, n *recipes.Node) {
 	var b strings.Builder
 	b.WriteString("# Made by rhizome from the recipe; change it there.\n")
-	for _, m := range tmpfsOf(usual, n) {
+	for _, m := range fstabMemory(w, usual, n) {
 		options := fmt.Sprintf("rw,nosuid,mode=%04o", m.mode)
 		if m.size != "" {
 			options += ",size=" + m.size
@@ -182,6 +182,15 @@ func fstab(w *writer, usual []memory, n *recipes.Node) {
 		}
 	}
 	w.text("etc/fstab", b.String())
+}
+
+// fstabMemory is what is laid by fstab: nothing, where the early script does it.
+func fstabMemory(w *writer, usual []memory, n *recipes.Node) []memory {
+	if !n.Early {
+		return tmpfsOf(usual, n)
+	}
+	early(w, n)
+	return nil
 }
 
 // userMount makes the mount point of a line that the recipe gives, unless it

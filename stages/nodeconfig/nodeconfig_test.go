@@ -54,6 +54,12 @@ nodes:
     fstab: ["10.77.0.1:/home /home nfs rw 0 0"]
 `
 
+// withEarly is the same recipe with the early stage and what goes with it.
+func withEarly(recipe string) string {
+	return strings.NewReplacer("stages: [", "stages: [{early: {}}, ", "    tmpfs: ",
+		"    etc: volatile\n    shared: /shared\n    secrets: [ssh-host-keys, {kind: file, path: /etc/it's mine}]\n    tmpfs: ").Replace(recipe)
+}
+
 func parse(t *testing.T, text string) *recipes.Recipe {
 	t.Helper()
 	r, found := recipes.Check("test.yaml", []byte(text), os.DirFS(t.TempDir()))
@@ -119,7 +125,10 @@ func golden(t *testing.T, name, got string) {
 }
 
 func TestNodeTreesAreAsRecorded(t *testing.T) {
-	for name, recipe := range map[string]string{"linux": linuxRecipe, "freebsd": freebsdRecipe} {
+	for name, recipe := range map[string]string{
+		"linux": linuxRecipe, "freebsd": freebsdRecipe,
+		"linux-early": withEarly(linuxRecipe), "freebsd-early": withEarly(freebsdRecipe),
+	} {
 		r := parse(t, recipe)
 		node, err := Build(r, &r.Nodes[0])
 		if err != nil {
