@@ -34,9 +34,13 @@ const (
 func Assemble(ctx context.Context, store Store, p *Plan) (ocispec.Descriptor, error) {
 	r := p.Recipe
 	cluster := imagefmt.Cluster{Name: r.Name, Network: network(r.Network)}
+	shelf, err := newShelf(p)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
 	var manifests []ocispec.Descriptor
 	for i := range r.Nodes {
-		d, err := assembleNode(ctx, store, p, cluster, &r.Nodes[i])
+		d, err := assembleNode(ctx, store, p, shelf, cluster, &r.Nodes[i])
 		if err != nil {
 			return ocispec.Descriptor{}, fmt.Errorf("assembling node %q: %w", r.Nodes[i].Name, err)
 		}
@@ -49,13 +53,17 @@ func Assemble(ctx context.Context, store Store, p *Plan) (ocispec.Descriptor, er
 	return index.Descriptor, put(ctx, store, index)
 }
 
-func assembleNode(ctx context.Context, store Store, p *Plan, c imagefmt.Cluster, n *recipes.Node) (ocispec.Descriptor, error) {
-	layers, facts, err := nodeLayers(p, n)
+func assembleNode(ctx context.Context, store Store, p *Plan, shelf shelf, c imagefmt.Cluster, n *recipes.Node) (ocispec.Descriptor, error) {
+	layers, facts, err := nodeLayers(p, shelf, n)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	platform := image.Platform{OS: p.Recipe.OS, Arch: p.Recipe.Arch}
-	node, err := image.ForNode(platform, p.Recipe.Epoch, c, bootNode(p.Recipe, n, facts), layers)
+	boot := bootNode(p.Recipe, n, facts)
+	if n.Root == "precache" {
+		boot.Bundle, boot.BundleFolders, boot.BundlePrivate = shelf.bundle, shelf.folders, shelf.private
+	}
+	node, err := image.ForNode(platform, p.Recipe.Epoch, c, boot, layers)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
@@ -75,7 +83,7 @@ func put(ctx context.Context, store Store, b image.Blob) error {
 
 // nodeLayers picks the layers that make up one node's root, lowest first, and
 // gathers the facts of the steps that made them; a later step's fact wins.
-func nodeLayers(p *Plan, n *recipes.Node) ([]image.Layer, map[string]string, error) {
+func nodeLayers(p *Plan, shelf shelf, n *recipes.Node) ([]image.Layer, map[string]string, error) {
 	kernel, err := chooseKernel(p, n)
 	if err != nil {
 		return nil, nil, err
@@ -89,11 +97,8 @@ func nodeLayers(p *Plan, n *recipes.Node) ([]image.Layer, map[string]string, err
 		for k, v := range s.Result.Facts {
 			facts[k] = v
 		}
-		for _, l := range s.Result.Layers {
-			layers = append(layers, image.Layer{
-				Descriptor: l.Descriptor, DiffID: l.DiffID,
-				Role: s.Info.Role, Stage: s.Info.Name, Source: source(s.Info.Pos),
-			})
+		for _, l := range shelf.of(s) {
+			layers = append(layers, described(s, l))
 		}
 	}
 	return layers, facts, nil

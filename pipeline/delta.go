@@ -24,6 +24,8 @@ type Parent struct {
 	Digest digest.Digest
 	// Layers are those of each step, the lowest first, by the step's name.
 	Layers map[string][]Layer
+	// Bundles are the layers that hold bodies of others, by DiffID.
+	Bundles map[digest.Digest]Layer
 }
 
 // deltable says whether a step's layer may become a delta: what is large and
@@ -103,6 +105,10 @@ func addsOnly(changed, now *tree.Tree) bool {
 // keepDelta stores what a step's tree changes of the parent's layers of the
 // same step, and returns those layers with it on top.
 func (r *Runner) keepDelta(ctx context.Context, s *Step, t *tree.Tree, below []*tree.Tree, was []Layer) ([]Layer, error) {
+	was, err := r.restore(ctx, was)
+	if err != nil {
+		return nil, fmt.Errorf("reading the parent %s: %w", r.Env.Parent.Digest, err)
+	}
 	old, done, err := r.read(ctx, was)
 	if err != nil {
 		return nil, fmt.Errorf("reading the parent %s: %w", r.Env.Parent.Digest, err)

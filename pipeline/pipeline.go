@@ -41,7 +41,7 @@ type Info struct {
 	// Version is raised whenever the stage's code changes its output.
 	Version int
 	// Role becomes the layer's role in the image: "base", "kernel", "packages",
-	// "files", "usr", "node".
+	// "files", "precache", "node".
 	Role string
 	// Kernel is the kernel's name when Role is "kernel"; nodes choose by it.
 	Kernel string
@@ -71,9 +71,6 @@ type Env struct {
 	Epoch time.Time
 	// Cache is a folder for downloads, shared by all builds of this user.
 	Cache string
-	// Programs are folders in which programs that go into roots are looked
-	// for, in their order.
-	Programs []string
 	// Lock is the recipe's lock file, or nil where there is none.
 	Lock *recipes.Lock
 	// Events takes progress; never nil in a stage.
@@ -84,6 +81,9 @@ type Env struct {
 	// Read reads layers of the store into one tree, lowest first; its bodies
 	// can be read until done is called. The runner sets it.
 	Read func(ctx context.Context, layers []Layer) (t *tree.Tree, done func(), err error)
+	// Restore makes a layer of the parent whole again whose hot files lie in a
+	// bundle (Divider); nil where no parent has one.
+	Restore func(layer, bundle *tree.Tree) (*tree.Tree, error)
 	// Parent is the earlier version that changed layers become deltas on; nil
 	// for whole layers.
 	Parent *Parent

@@ -283,7 +283,7 @@ func TestAssemblyIsTheSameTwiceAndPicksTheNodesLayers(t *testing.T) {
 			t.Fatal(err)
 		}
 		digests = append(digests, d.Digest)
-		layers, facts, err := nodeLayers(p, &p.Recipe.Nodes[0])
+		layers, facts, err := nodeLayers(p, shelf{}, &p.Recipe.Nodes[0])
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -104,15 +104,11 @@ func (r *Runner) build(ctx context.Context, recipe string, s *Step) error {
 	}
 	defer closeBelow()
 	r.send(StepStarted, s, s.Why)
-	out, err := s.stage.Run(ctx, r.stepEnv(work, s), below)
+	layers, facts, err := r.make(ctx, s, below, work)
 	if err != nil {
-		return stepError(s.Info, "building it", err)
+		return err
 	}
-	layers, err := r.keep(ctx, s, out, below)
-	if err != nil {
-		return stepError(s.Info, "storing its layer", err)
-	}
-	s.Result = Result{Recipe: recipe, Step: s.Info.Name, Inputs: s.Inputs, Layers: layers, Facts: out.Facts}
+	s.Result = Result{Recipe: recipe, Step: s.Info.Name, Inputs: s.Inputs, Layers: layers, Facts: facts}
 	if err := r.Store.Record(ctx, s.Key, s.Result); err != nil {
 		return stepError(s.Info, "recording its result", err)
 	}
@@ -122,6 +118,26 @@ func (r *Runner) build(ctx context.Context, recipe string, s *Step) error {
 		r.Env.Log.Warn("a work folder stays behind", "folder", work, "error", err)
 	}
 	return nil
+}
+
+// make runs the stage and stores its layers.
+func (r *Runner) make(ctx context.Context, s *Step, below []*tree.Tree, work string) ([]Layer, map[string]string, error) {
+	if d, ok := s.stage.(Divider); ok {
+		layers, facts, err := r.divide(ctx, s, d, work)
+		if err != nil {
+			err = stepError(s.Info, "dividing the layers", err)
+		}
+		return layers, facts, err
+	}
+	out, err := s.stage.Run(ctx, r.stepEnv(work, s), below)
+	if err != nil {
+		return nil, nil, stepError(s.Info, "building it", err)
+	}
+	layers, err := r.keep(ctx, s, out, below)
+	if err != nil {
+		return nil, nil, stepError(s.Info, "storing its layer", err)
+	}
+	return layers, out.Facts, nil
 }
 
 func (r *Runner) stepEnv(work string, s *Step) Env {
@@ -152,10 +168,17 @@ func (r *Runner) keep(ctx context.Context, s *Step, out Output, below []*tree.Tr
 
 // write stores a tree as a layer.
 func (r *Runner) write(ctx context.Context, t *tree.Tree) (Layer, error) {
+	return r.ingest(ctx, func(w io.Writer) (layerfmt.Summary, error) {
+		return layer.Write(w, t, r.Env.Epoch, r.Env.Jobs)
+	})
+}
+
+// ingest stores what write writes.
+func (r *Runner) ingest(ctx context.Context, write func(io.Writer) (layerfmt.Summary, error)) (Layer, error) {
 	var sum layerfmt.Summary
 	d, err := r.Store.Ingest(ctx, layerfmt.MediaType, func(w io.Writer) error {
 		var err error
-		sum, err = layer.Write(ctxWriter{ctx, w}, t, r.Env.Epoch, r.Env.Jobs)
+		sum, err = write(ctxWriter{ctx, w})
 		return err
 	})
 	if err != nil {

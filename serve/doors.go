@@ -64,7 +64,7 @@ func (m *Machine) blobs() []bootspec.Blob {
 	for i, l := range m.Layers {
 		out = append(out, bootspec.Blob{
 			Digest:  l.Digest.String(),
-			AnyUser: m.Node.Bundle != "" && m.DiffIDs[i].String() == m.Node.Bundle,
+			AnyUser: m.Node.Bundle != "" && !m.Node.BundlePrivate && m.DiffIDs[i].String() == m.Node.Bundle,
 		})
 	}
 	return out

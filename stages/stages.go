@@ -33,7 +33,11 @@ func For(r *recipes.Recipe, get dists.Getter) ([]pipeline.Stage, error) {
 	if !l.common {
 		l.shared()
 	}
-	return append(l.steps, NodeConfigs(r)...), nil
+	nodes := NodeConfigs(r)
+	if r.Precache != nil {
+		l.add(Precache(r, l.steps, nodes))
+	}
+	return append(l.steps, nodes...), nil
 }
 
 // lister gathers the steps of one recipe.
@@ -98,8 +102,6 @@ func (l *lister) stage(s recipes.Stage) error {
 		return l.packages(s)
 	case s.Script != nil:
 		return l.with(Script(l.recipe, s, l.name("script"), l.steps))
-	case s.Early != nil:
-		return l.with(Early(l.recipe, s, l.name("early")))
 	case s.Files != nil:
 		return l.with(Files(l.recipe, s, l.name("files")))
 	}

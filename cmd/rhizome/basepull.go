@@ -149,9 +149,9 @@ func readParent(ctx context.Context, s *store.Store, name string) (*pipeline.Par
 	if len(nodes) == 0 {
 		return nil, fmt.Errorf("the recipe's parent %s is no cluster image: name the digest that \"rhizome build\" printed", name)
 	}
-	p := &pipeline.Parent{Digest: d.Digest, Layers: map[string][]pipeline.Layer{}}
+	p := &pipeline.Parent{Digest: d.Digest, Layers: map[string][]pipeline.Layer{}, Bundles: map[digest.Digest]pipeline.Layer{}}
 	for _, n := range nodes {
-		if err := addParentLayers(ctx, s, n.Descriptor, p.Layers); err != nil {
+		if err := addParentLayers(ctx, s, n.Descriptor, p); err != nil {
 			return nil, fmt.Errorf("reading the recipe's parent %s: %w", name, err)
 		}
 	}
@@ -160,7 +160,7 @@ func readParent(ctx context.Context, s *store.Store, name string) (*pipeline.Par
 
 // addParentLayers adds the layers of steps that no node before had: one step's
 // layers are the same in every node.
-func addParentLayers(ctx context.Context, s *store.Store, manifest ocispec.Descriptor, into map[string][]pipeline.Layer) error {
+func addParentLayers(ctx context.Context, s *store.Store, manifest ocispec.Descriptor, into *pipeline.Parent) error {
 	layers, err := s.Layers(ctx, manifest)
 	if err != nil {
 		return err
@@ -170,11 +170,15 @@ func addParentLayers(ctx context.Context, s *store.Store, manifest ocispec.Descr
 		step := l.Descriptor.Annotations[imagefmt.AnnotationStage]
 		d := l.Descriptor
 		d.Annotations = formatOnly(d.Annotations)
-		here[step] = append(here[step], pipeline.Layer{Descriptor: d, DiffID: l.DiffID})
+		found := pipeline.Layer{Descriptor: d, DiffID: l.DiffID}
+		here[step] = append(here[step], found)
+		if l.Descriptor.Annotations[imagefmt.AnnotationRole] == pipeline.RoleBundle {
+			into.Bundles[l.DiffID] = found
+		}
 	}
 	for step, found := range here {
-		if into[step] == nil {
-			into[step] = found
+		if into.Layers[step] == nil {
+			into.Layers[step] = found
 		}
 	}
 	return nil

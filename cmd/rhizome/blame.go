@@ -5,8 +5,10 @@ import (
 	"io"
 	"path"
 
+	"rhizome/pipeline"
 	"rhizome/registry/imagefmt"
 	"rhizome/serve"
+	"rhizome/serve/rootfs"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
@@ -22,6 +24,8 @@ type blamed struct {
 	Digest digest.Digest `json:"digest,omitempty"`
 	Role   string        `json:"role,omitempty"`
 	Stage  string        `json:"stage,omitempty"`
+	// Precached says that the body lies in the precache bundle, above Layer.
+	Precached bool `json:"precached,omitempty"`
 	// Source is the recipe's file and line, "web.yaml:12".
 	Source string `json:"source,omitempty"`
 }
@@ -56,6 +60,10 @@ func blame(m *serve.Machine, p string) (blamed, error) {
 		}
 	}
 	n, err := m.View.MadeBy(p)
+	if err == nil && m.Layers[n].Annotations[imagefmt.AnnotationRole] == pipeline.RoleBundle && n > 0 {
+		b.Precached = true
+		n, err = madeUnder(m, n, p)
+	}
 	if err != nil {
 		return b, fmt.Errorf("looking for %q: %w", p, err)
 	}
@@ -63,6 +71,16 @@ func blame(m *serve.Machine, p string) (blamed, error) {
 	b.Layer, b.Digest = n+1, l.Digest
 	b.Role, b.Stage, b.Source = l.Annotations[imagefmt.AnnotationRole], l.Annotations[imagefmt.AnnotationStage], l.Annotations[imagefmt.AnnotationSource]
 	return b, nil
+}
+
+// madeUnder is which layer below the bundle made a file: each keeps the names
+// of what moved out of it.
+func madeUnder(m *serve.Machine, bundle int, p string) (int, error) {
+	below, err := rootfs.NewView(m.Manifest.String(), m.View.Layers()[:bundle])
+	if err != nil {
+		return 0, err
+	}
+	return below.MadeBy(p)
 }
 
 func (a *app) printBlamed(b blamed) error {
@@ -74,7 +92,11 @@ func (a *app) printBlamed(b blamed) error {
 		if b.Layer == 0 {
 			layer = "-"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", layer, short(b.Digest), orDash(b.Role), orDash(b.Stage), orDash(b.Source), quoted(b.Path))
+		role := orDash(b.Role)
+		if b.Precached {
+			role += ", in the bundle"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", layer, short(b.Digest), role, orDash(b.Stage), orDash(b.Source), quoted(b.Path))
 	})
 }
 

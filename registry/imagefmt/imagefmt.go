@@ -30,6 +30,9 @@ const (
 	// AnnotationDelta says that a layer holds what changed on the layers of
 	// the same step below it: "1" for the first such layer, and so on.
 	AnnotationDelta = Prefix + "layer.delta"
+	// AnnotationMoved says that bodies of a layer's files lie in a precache
+	// bundle above it; its value is the bundle's DiffID.
+	AnnotationMoved = Prefix + "layer.moved"
 )
 
 // Labels of the config blob.
@@ -89,6 +92,13 @@ type Node struct {
 	Secrets []Secret `json:"secrets,omitempty"`
 	// Bundle is the DiffID of the layer that is the precache bundle.
 	Bundle string `json:"bundle,omitempty"`
+	// BundleFolders are absolute paths that the node lays the bundle over: on
+	// FreeBSD whole folders, hottest first; on Linux the topmost folders that
+	// hold any of it.
+	BundleFolders []string `json:"bundleFolders,omitempty"`
+	// BundlePrivate says that some of the bundle is not readable by everybody:
+	// it is given to reserved ports alone, like any other layer.
+	BundlePrivate bool `json:"bundlePrivate,omitempty"`
 }
 
 // Boot is a boot spec: absolute paths in the node's merged root, and the
