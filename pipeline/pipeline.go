@@ -71,6 +71,9 @@ type Env struct {
 	Epoch time.Time
 	// Cache is a folder for downloads, shared by all builds of this user.
 	Cache string
+	// Programs are folders in which programs that go into roots are looked
+	// for, in their order.
+	Programs []string
 	// Lock is the recipe's lock file, or nil where there is none.
 	Lock *recipes.Lock
 	// Events takes progress; never nil in a stage.

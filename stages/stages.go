@@ -102,6 +102,8 @@ func (l *lister) stage(s recipes.Stage) error {
 		return l.packages(s)
 	case s.Script != nil:
 		return l.with(Script(l.recipe, s, l.name("script"), l.steps))
+	case s.Early != nil:
+		return l.with(Early(l.recipe, s, l.name("early")))
 	case s.Files != nil:
 		return l.with(Files(l.recipe, s, l.name("files")))
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"runtime"
 	"time"
 
@@ -83,11 +85,29 @@ func (a *app) builder(ctx context.Context, name string, f buildFlags) (*builder,
 	if err != nil {
 		return nil, err
 	}
+	programs, err := nodePrograms()
+	if err != nil {
+		return nil, err
+	}
 	b := &builder{
 		recipe: r, stages: list, store: builderStore{s},
-		env: pipeline.Env{Jobs: f.jobs, Epoch: r.Epoch, Cache: cache, Lock: lock, Events: a.term.build, Log: a.term.logger(), Restore: stages.Restore},
+		env: pipeline.Env{Jobs: f.jobs, Epoch: r.Epoch, Cache: cache, Programs: programs, Lock: lock, Events: a.term.build, Log: a.term.logger(), Restore: stages.Restore},
 	}
 	return b, a.connect(ctx, b, f)
+}
+
+// nodePrograms are the folders in which rhizome-node is looked for: beside this
+// program, and where packages keep programs that nobody calls by hand.
+func nodePrograms() ([]string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("finding out where this program lies: %w", err)
+	}
+	if real, err := filepath.EvalSymlinks(self); err == nil {
+		self = real
+	}
+	dir := filepath.Dir(self)
+	return []string{dir, filepath.Join(dir, "..", "libexec", "rhizome")}, nil
 }
 
 // connect gives a builder what lies outside the recipe: registries, and the
