@@ -40,6 +40,7 @@ var house = map[string][]string{
 	"serve/http":         {"serve/boot", "serve/bootspec", "serve/rootfs", "registry/imagefmt"},
 	"serve":              {"serve", "registry/layerfmt", "registry/imagefmt"},
 	"cmd":                {"cmd", "recipes", "pipeline", "stages", "registry", "serve"},
+	"cmd/rhizome-node":   {"cmd/rhizome-node", "serve/node/nodeapi", "registry/layerfmt"},
 	"bench":              {"recipes", "pipeline", "stages", "registry", "serve"},
 }
 

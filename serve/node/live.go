@@ -88,9 +88,12 @@ func (x *exchange) job() *refusal {
 	if err != nil {
 		return bad(err)
 	}
-	e := boot.Event{Kind: boot.NodeJobBegin, File: v.Name}
+	e := boot.Event{Kind: boot.NodeJobBegin, Detail: v.Name}
 	if v.State == nodeapi.End {
-		e.Kind, e.Detail = boot.NodeJobEnd, fmt.Sprintf("exit %d", v.Exit)
+		e.Kind = boot.NodeJobEnd
+		if v.Exit != 0 {
+			e.Error = fmt.Sprintf("it ended with exit code %d", v.Exit)
+		}
 	}
 	x.event(e)
 	return x.done()
