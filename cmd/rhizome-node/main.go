@@ -1,0 +1,75 @@
+// Command rhizome-node is the part of rhizome that lies in images: it tells the
+// server how the node fares, and works on regions of its exports in memory. It
+// imports little, because it takes its size in every node's memory.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"rhizome/cmd/rhizome-node/internal/agent"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+func main() {
+	n := &program{out: os.Stdout, err: os.Stderr, dir: agent.RunDir()}
+	os.Exit(n.run(context.Background(), os.Args[1:]))
+}
+
+// program is a run of the command: where it prints, and where the early
+// program left what it knows.
+type program struct {
+	out, err io.Writer
+	dir      string
+}
+
+// command is a subcommand; run gets what follows its name.
+type command struct {
+	name, args, short string
+	run               func(p *program, ctx context.Context, args []string) error
+}
+
+func commands() []command {
+	return []command{
+		{"job", "NAME -- COMMAND...", "run a command as a named job, for the server to learn what it reads", (*program).job},
+		{"report", "STEP begin|ok|failed|skipped [MESSAGE]", "tell the server of a step", (*program).report},
+		{"version", "", "print the version", (*program).version},
+	}
+}
+
+func (p *program) run(ctx context.Context, args []string) int {
+	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
+		p.usage()
+		return helpCode(args)
+	}
+	for _, c := range commands() {
+		if c.name == args[0] {
+			return p.exit(c.run(p, ctx, args[1:]))
+		}
+	}
+	return p.exit(usagef("there is no command %q; `rhizome-node help` lists them", args[0]))
+}
+
+// helpCode: to ask for help is no mistake, to ask for nothing is.
+func helpCode(args []string) int {
+	if len(args) == 0 {
+		return exitUsage
+	}
+	return exitOK
+}
+
+func (p *program) usage() {
+	fmt.Fprintln(p.err, "usage: rhizome-node COMMAND ...")
+	for _, c := range commands() {
+		fmt.Fprintf(p.err, "  %-10s %-42s %s\n", c.name, c.args, c.short)
+	}
+}
+
+func (p *program) version(context.Context, []string) error {
+	fmt.Fprintln(p.out, version)
+	return nil
+}
