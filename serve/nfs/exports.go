@@ -48,6 +48,19 @@ type Exports interface {
 	Generation() uint64
 }
 
+// Meter counts what one client asks of one file system. Its methods are called
+// on the hot path, by many goroutines: they must neither wait nor allocate for
+// each call.
+type Meter interface {
+	// Called counts a call on a file, or a LOOKUP that found it.
+	Called(f rootfs.File)
+	// Read counts a READ of so many bytes.
+	Read(f rootfs.File, bytes int)
+	// Searched counts a call that asked a directory for its names, or for one
+	// that it has not.
+	Searched(dir rootfs.File)
+}
+
 // Export is a line of the export list.
 type Export struct {
 	Path string

@@ -11,6 +11,7 @@ import (
 
 // getattr is GETATTR (RFC 1813, 3.3.1).
 func (r *request) getattr() rpc.Status {
+	r.called(r.file)
 	r.out.Uint32(uint32(ok))
 	appendAttr(r.out, &r.attr, r.fsid)
 	return rpc.Success
@@ -22,6 +23,7 @@ func (r *request) access() rpc.Status {
 	if !r.args.Ok() {
 		return rpc.GarbageArgs
 	}
+	r.called(r.file)
 	r.out.Uint32(uint32(ok))
 	appendPostOp(r.out, &r.attr, r.fsid)
 	r.out.Uint32(granted(&r.who, &r.attr, asked))
@@ -41,12 +43,14 @@ func (r *request) lookup() rpc.Status {
 	// allocation of the call.
 	file, err := r.child(unsafe.String(unsafe.SliceData(name), len(name)))
 	if err != nil {
+		r.searched(r.file)
 		return r.fail(toStatus(err))
 	}
 	attr, err := r.fs.Attr(file)
 	if err != nil {
 		return r.fail(toStatus(err))
 	}
+	r.called(file)
 	r.out.Uint32(uint32(ok))
 	r.appendHandle(file)
 	appendPostOp(r.out, &attr, r.fsid)
@@ -55,6 +59,19 @@ func (r *request) lookup() rpc.Status {
 		r.sawInit()
 	}
 	return rpc.Success
+}
+
+// called and searched count a call where somebody counts.
+func (r *request) called(f rootfs.File) {
+	if r.meter != nil {
+		r.meter.Called(f)
+	}
+}
+
+func (r *request) searched(dir rootfs.File) {
+	if r.meter != nil {
+		r.meter.Searched(dir)
+	}
 }
 
 // maxPath is the longest name or path in bytes that is read at all.
@@ -115,6 +132,7 @@ func (r *request) readlink() rpc.Status {
 	if err != nil {
 		return r.fail(toStatus(err))
 	}
+	r.called(r.file)
 	r.out.Uint32(uint32(ok))
 	appendPostOp(r.out, &r.attr, r.fsid)
 	r.out.String(target)

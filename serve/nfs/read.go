@@ -90,6 +90,9 @@ func (r *request) readReply(lent []rootfs.Loan, n int, eof bool) rpc.Status {
 	}
 	r.out.Pad(n)
 	r.known.counters.BytesRead.Add(uint64(n))
+	if r.meter != nil {
+		r.meter.Read(r.file, n)
+	}
 	return rpc.Success
 }
 

@@ -73,6 +73,7 @@ func (r *request) list(l *lister, cookie, verf uint64) rpc.Status {
 	if st := r.checkList(cookie, verf); st != ok {
 		return r.fail(st)
 	}
+	r.searched(r.file)
 	start := r.out.Mark()
 	l.out, l.fs, l.fsid = r.out, r.fs, r.fsid
 	// Around the entries stand attributes, verifier, the list's end and eof.

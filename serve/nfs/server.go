@@ -17,6 +17,7 @@ type Server struct {
 	exports  Exports
 	backends []Mounted
 	events   boot.Sink
+	meters   func(client netip.Addr, fsys FS) Meter
 	now      func() time.Time
 
 	strangers session
@@ -33,6 +34,9 @@ type Config struct {
 	// Events hears of mounts, first calls and refusals; nil is silence. The
 	// events name the client's address, not its node.
 	Events boot.Sink
+	// Meters gives what counts a client's use of a file system; nil, or a nil
+	// Meter, counts nothing.
+	Meters func(client netip.Addr, fsys FS) Meter
 	// Now is the clock of the events; nil is the system's.
 	Now func() time.Time
 }
@@ -43,7 +47,7 @@ func NewServer(c Config) *Server {
 		c.Now = time.Now
 	}
 	return &Server{
-		exports: c.Exports, backends: c.Backends, events: c.Events, now: c.Now,
+		exports: c.Exports, backends: c.Backends, events: c.Events, meters: c.Meters, now: c.Now,
 		sessions: map[netip.Addr]*session{}, troubles: map[trouble]time.Time{},
 	}
 }
@@ -66,9 +70,10 @@ type request struct {
 	args rpc.Decoder
 	who  identity
 
-	fs   FS
-	fsid uint64
-	file rootfs.File
+	fs    FS
+	fsid  uint64
+	meter Meter
+	file  rootfs.File
 	attr rootfs.Attr
 }
 
@@ -114,7 +119,7 @@ func (s *Server) serveView(id [16]byte, handle []byte, args rpc.Decoder, c *rpc.
 		fail(c.Procedure, s.refuse(known, c, err), out)
 		return rpc.Success
 	}
-	r := request{s: s, known: known, call: c, out: out, args: args, who: identify(c), fs: g.fs, fsid: g.fsid}
+	r := request{s: s, known: known, call: c, out: out, args: args, who: identify(c), fs: g.fs, fsid: g.fsid, meter: g.meter}
 	if r.file, err = g.fs.FromHandle(handle); err == nil {
 		r.attr, err = g.fs.Attr(r.file)
 	}

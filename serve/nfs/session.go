@@ -53,6 +53,7 @@ type grant struct {
 	generation uint64
 	fs         FS
 	fsid       uint64
+	meter      Meter
 }
 
 // session finds what is known of a caller. A stranger, who has no right to
@@ -100,7 +101,10 @@ func (s *Server) find(p *rpc.Peer, known *session, id [16]byte) (*grant, *sessio
 	if err != nil {
 		return nil, known, err
 	}
-	g := &grant{id, generation, fsys, fsys.FSID()}
+	g := &grant{id: id, generation: generation, fs: fsys, fsid: fsys.FSID()}
+	if s.meters != nil {
+		g.meter = s.meters(p.Remote.Addr(), fsys)
+	}
 	if known == &s.strangers {
 		known = s.welcome(p.Remote.Addr())
 	}
