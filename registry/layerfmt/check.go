@@ -1,6 +1,8 @@
 package layerfmt
 
 import (
+	"bytes"
+	"encoding/binary"
 	"hash/crc32"
 	"math"
 )
@@ -135,8 +137,10 @@ func (x *Index) inHeap(off, n uint32) bool {
 }
 
 func (x *Index) checkInodes() error {
-	for i := Inode(1); uint32(i) <= x.nInodes; i++ {
-		r := x.rec(i)
+	rest := x.inodes
+	for i := Root; len(rest) >= inodeLen; i++ {
+		r := rest[:inodeLen:inodeLen]
+		rest = rest[inodeLen:]
 		if err := x.checkShared(i, r); err != nil {
 			return err
 		}
@@ -153,7 +157,8 @@ func (x *Index) checkInodes() error {
 // checkShared checks what every kind of inode has.
 func (x *Index) checkShared(i Inode, r []byte) error {
 	flags := le.Uint32(r[inFlags:])
-	if !x.inHeap(flags, 2) || !x.inHeap(flags+2, uint32(le.Uint16(x.heap[flags:]))) {
+	// Offset 0 is no flags, and always there: split has seen to it.
+	if flags != 0 && !x.inHeap(flags, 2) || !x.inHeap(flags+2, uint32(le.Uint16(x.heap[flags:]))) {
 		return corrupt("inode %d: its flags lie outside the index", i)
 	}
 	first, n := le.Uint32(r[inXattrs:]), le.Uint32(r[inXattrs+4:])
@@ -203,7 +208,7 @@ func (x *Index) bodyFits(off, size uint64, digest uint32) bool {
 // a directory to lie in the one it calls its parent. Since a parent's number
 // is lower than its child's, that leaves no circles.
 func (x *Index) checkDirs() error {
-	next := 0
+	next, clean := 0, x.cleanFrom()
 	for i := Inode(1); uint32(i) <= x.nInodes; i++ {
 		if Kind(x.rec(i)[inKind]) != Dir {
 			continue
@@ -213,7 +218,7 @@ func (x *Index) checkDirs() error {
 			return corrupt("directory %d: its names do not follow those of the one before", i)
 		}
 		next += n
-		if err := x.checkDir(i, first, n); err != nil {
+		if err := x.checkDir(i, first, n, clean); err != nil {
 			return err
 		}
 	}
@@ -223,23 +228,60 @@ func (x *Index) checkDirs() error {
 	return nil
 }
 
-func (x *Index) checkDir(dir Inode, first, n int) error {
-	before := ""
-	for at := first; at < first+n; at++ {
-		r := x.dirents[at*direntLen:][:direntLen]
+// cleanFrom says from which offset on the heap holds no byte that a name must
+// not have. Our writer puts the names last, and so two quick looks at all of
+// them spare a slow one at each; elsewhere it is the heap's end.
+func (x *Index) cleanFrom() uint32 {
+	if x.nDirents > 0 {
+		from := le.Uint32(x.dirents[deName:])
+		if names := x.heap[min(int(from), len(x.heap)):]; bytes.IndexByte(names, '/') < 0 && bytes.IndexByte(names, 0) < 0 {
+			return from
+		}
+	}
+	return uint32(len(x.heap))
+}
+
+func (x *Index) checkDir(dir Inode, first, n int, clean uint32) error {
+	before, head := "", uint64(0)
+	rest := x.dirents[first*direntLen : (first+n)*direntLen]
+	for len(rest) >= direntLen {
+		r := rest[:direntLen:direntLen]
+		rest = rest[direntLen:]
 		off, length := le.Uint32(r[deName:]), uint32(le.Uint16(r[deLen:]))
 		if !x.inHeap(off, length) {
 			return corrupt("directory %d: a name lies outside the index", dir)
 		}
-		e := Dirent{Name: x.str(off, length), Inode: Inode(le.Uint32(r[deInode:])), Kind: Kind(r[deKind])}
-		if e.Name <= before || !plainName(e.Name) {
-			return corrupt("directory %d: the name %q is out of order or no name", dir, e.Name)
+		name, was := x.str(off, length), head
+		head = x.head(off, length)
+		if head < was || head == was && name <= before || !nameShape(name) || off < clean && !plainName(name) {
+			return corrupt("directory %d: the name %q is out of order or no name", dir, name)
 		}
-		before = e.Name
-		child := x.rec(e.Inode)
-		if child == nil || Kind(child[inKind]) != e.Kind || e.Kind == Dir && (le.Uint32(child[inB:]) != uint32(dir) || e.Inode == Root) {
-			return corrupt("directory %d: %q is not what its inode %d says", dir, e.Name, e.Inode)
+		before = name
+		if inode := Inode(le.Uint32(r[deInode:])); !x.agrees(dir, inode, Kind(r[deKind])) {
+			return corrupt("directory %d: %q is not what its inode %d says", dir, name, inode)
 		}
 	}
 	return nil
+}
+
+// head is a name's first eight bytes as a number, filled up with zeros: where
+// two names' heads differ, they are ordered as the names are.
+func (x *Index) head(off, length uint32) uint64 {
+	var b [8]byte
+	if uint64(off)+8 <= uint64(len(x.heap)) {
+		b = [8]byte(x.heap[off:])
+	} else {
+		copy(b[:], x.heap[off:])
+	}
+	return binary.BigEndian.Uint64(b[:]) &^ (^uint64(0) >> (8 * min(length, 8)))
+}
+
+// agrees says whether an inode is of the kind that a name in a directory says,
+// and a directory's parent the one that holds the name.
+func (x *Index) agrees(dir, inode Inode, k Kind) bool {
+	r := x.rec(inode)
+	if r == nil || Kind(r[inKind]) != k {
+		return false
+	}
+	return k != Dir || le.Uint32(r[inB:]) == uint32(dir) && inode != Root
 }

@@ -17,16 +17,13 @@ const (
 
 // plainName says whether a string can be a name in a directory.
 func plainName(s string) bool {
-	if s == "" || s == "." || s == ".." || len(s) > MaxName {
-		return false
-	}
-	// One pass by hand: names are short, and OpenIndex asks for every one.
-	for i := 0; i < len(s); i++ {
-		if s[i] == '/' || s[i] == 0 {
-			return false
-		}
-	}
-	return true
+	return nameShape(s) && strings.IndexByte(s, '/') < 0 && strings.IndexByte(s, 0) < 0
+}
+
+// nameShape is plainName without a look at the bytes between, which OpenIndex
+// takes at all names together.
+func nameShape(s string) bool {
+	return s != "" && len(s) <= MaxName && (s[0] != '.' || s != "." && s != "..")
 }
 
 // cleanPath turns a tar's name, "./etc//rc.conf" or "etc/", into "etc/rc.conf"
