@@ -35,8 +35,11 @@ type command struct {
 
 func commands() []command {
 	return []command{
+		{"early", "", "answer the early script, which runs it", (*program).early},
+		{"heartbeat", "", "tell the server that the node lives, until it is ended", (*program).heartbeat},
 		{"job", "NAME -- COMMAND...", "run a command as a named job, for the server to learn what it reads", (*program).job},
 		{"report", "STEP begin|ok|failed|skipped [MESSAGE]", "tell the server of a step", (*program).report},
+		{"up", "", "tell the server that userland is up", (*program).up},
 		{"version", "", "print the version", (*program).version},
 	}
 }

@@ -149,7 +149,7 @@ one_tmpfs() {
 		echo "copying /var from the image did not succeed; /var stays read-only"
 		return 1
 	fi
-	mount --move "$here/new" /var || return 1
+	mount -n --move "$here/new" /var || return 1
 	[ ! -d "$here/image/var/lib/dpkg" ] || mount --bind "$here/image/var/lib/dpkg" /var/lib/dpkg
 }
 
@@ -172,7 +172,7 @@ etc_volatile() {
 	fi
 	# No overlayfs in this kernel: a copy does the same, with a thousand calls.
 	mkdir -p "$here/new" && mount -t tmpfs -o mode=0755 tmpfs "$here/new" && cp -a /etc/. "$here/new/" &&
-		mount --move "$here/new" /etc && echo "copied: the kernel has no overlayfs"
+		mount -n --move "$here/new" /etc && echo "copied: the kernel has no overlayfs"
 }
 
 # in_memory moves into the root that rhizome-node unpacked, and begins again
@@ -184,8 +184,11 @@ in_memory() {
 		done
 	done
 	mkdir -p "$place/proc" "$place/sys" "$place/dev" "$place/run" "$place$place"
-	for m in /proc /sys /dev /run; do mount --move $m "$place$m" || return 1; done
+	# -n: mount(8) keeps notes below /run, which is being moved.
+	for m in /proc /sys /dev /run; do mount -n --move $m "$place$m"; done
 	cd "$place" && pivot_root . ".$place" && exec chroot . /usr/sbin/rhizome-early --in-memory "$@"
+	cd /
+	for m in /run /dev /sys /proc; do mount -n --move "$place$m" $m; done
 }
 
 root_in_memory() {
@@ -247,7 +250,7 @@ if [ -r "$conf" ]; then . "$conf"; else say "there is no $conf: nothing is laid 
 boot_server
 [ -n "$inside" ] || agent_start
 if [ -z "$inside" ] && [ "${plan_root:-$root}" = ram ]; then root_in_memory "$@"; fi
-if ! { mkdir -p "$here/image" && mount --bind / "$here/image"; }; then
+if ! { mkdir -p "$here/image" && mount -n --bind / "$here/image"; }; then
 	report image failed "the image cannot be mounted at $here/image"
 fi
 memory

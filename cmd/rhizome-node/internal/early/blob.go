@@ -1,0 +1,128 @@
+package early
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"rhizome/serve/node/nodeapi"
+)
+
+// blobTries is how often in a row a blob may fail to give a byte before it is
+// given up; the waits between them come to about five minutes.
+const blobTries = 14
+
+// blob reads a layer once, from its front to its end, over as many connections
+// as it takes: what was read stays read when the server is away for a while.
+type blob struct {
+	ctx   context.Context
+	get   func(ctx context.Context, path string, from int64, reserved bool) (io.ReadCloser, error)
+	sleep func(context.Context, time.Duration) error
+	layer nodeapi.Layer
+	// hold, if it has one, is waited for before the next byte is asked for.
+	hold atomic.Pointer[func()]
+	now  func() time.Time
+
+	sum   hash.Hash
+	body  io.ReadCloser
+	tries int
+	last  error
+	// read counts bytes, past the nanoseconds that the network took; since is
+	// when the wait in hand began, 0 for none.
+	read, past, since atomic.Int64
+}
+
+func (s *session) blob(l nodeapi.Layer) *blob {
+	return &blob{ctx: s.ctx, get: s.server.Get, sleep: s.sleep, layer: l, now: time.Now, sum: sha256.New()}
+}
+
+// Read gives the next bytes.
+func (b *blob) Read(p []byte) (int, error) {
+	if b.read.Load() == b.layer.Size {
+		return 0, io.EOF
+	}
+	b.since.Store(b.now().UnixNano())
+	defer func() {
+		b.past.Store(int64(b.waited()))
+		b.since.Store(0)
+	}()
+	for {
+		if hold := b.hold.Swap(nil); hold != nil {
+			b.drop()
+			(*hold)()
+		}
+		n, err := b.once(p[:min(int64(len(p)), b.layer.Size-b.read.Load())])
+		if n > 0 {
+			b.sum.Write(p[:n])
+			b.read.Add(int64(n))
+			b.tries = 0
+			return n, nil
+		}
+		b.last = err
+		if b.tries++; b.tries >= blobTries || b.ctx.Err() != nil {
+			return 0, fmt.Errorf("after %d of %d bytes: %w", b.read.Load(), b.layer.Size, err)
+		}
+		if err := b.sleep(b.ctx, min(time.Second<<(b.tries-1), 30*time.Second)); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// once reads from the connection, or opens one.
+func (b *blob) once(p []byte) (int, error) {
+	if b.body == nil {
+		body, err := b.get(b.ctx, pathOf(b.layer.URL), b.read.Load(), true)
+		if err != nil {
+			return 0, err
+		}
+		b.body = body
+	}
+	n, err := b.body.Read(p)
+	if err != nil {
+		b.drop()
+	}
+	if n == 0 && (err == nil || errors.Is(err, io.EOF)) {
+		err = errors.New("the blob is shorter than the plan says")
+	}
+	return n, err
+}
+
+// waited is how long the network kept the reader waiting up to now.
+func (b *blob) waited() time.Duration {
+	w := time.Duration(b.past.Load())
+	if since := b.since.Load(); since > 0 {
+		w += time.Duration(b.now().UnixNano() - since)
+	}
+	return w
+}
+
+func (b *blob) drop() {
+	if b.body != nil {
+		b.body.Close()
+		b.body = nil
+	}
+}
+
+// verify compares what was read with the digest.
+func (b *blob) verify() error {
+	if got := "sha256:" + hex.EncodeToString(b.sum.Sum(nil)); got != b.layer.Digest {
+		return fmt.Errorf("the blob has the digest %s, and should have %s", got, b.layer.Digest)
+	}
+	return nil
+}
+
+// pathOf is the path of a URL; the server is known already.
+func pathOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return address
+	}
+	return u.RequestURI()
+}

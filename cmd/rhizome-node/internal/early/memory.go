@@ -1,0 +1,52 @@
+package early
+
+import (
+	"fmt"
+	"time"
+)
+
+// Bounds of what the bundle may take.
+const (
+	// leastBundle in bytes is not worth the trouble below.
+	leastBundle = 4 << 20
+	// leastRest in bytes is left to programs, and a quarter of all memory.
+	leastRest = 64 << 20
+)
+
+// room says how many bytes of a bundle fit: all of need, fewer, or 0 for none
+// at all. The rest is for programs. An unknown need, 0, gets what there is.
+func room(total, free, need int64) int64 {
+	most := free - max(leastRest, total/4)
+	switch {
+	case most < leastBundle && (need == 0 || need > most):
+		return 0
+	case need == 0 || need > most:
+		return most
+	}
+	return need
+}
+
+// Bounds of a foreground fill.
+const (
+	// probe is how many bytes tell the rate of the link.
+	probe = 512 << 10
+	// patience is how long the network may take for a fill that the boot waits
+	// for. What it saves later is worth about as much.
+	patience = 4 * time.Second
+)
+
+// slow says whether a fill is to go on in the background: the whole of it would
+// have the boot wait for the network longer than patience. It is not the time of
+// unpacking that counts.
+func slow(read, size int64, waited time.Duration) bool {
+	if waited > patience {
+		return true
+	}
+	if read < min(probe, size) {
+		return waited > patience/4
+	}
+	return time.Duration(float64(waited)/float64(read)*float64(size)) > patience
+}
+
+// mb is bytes for people.
+func mb(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }

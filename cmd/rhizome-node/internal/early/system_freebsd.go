@@ -1,0 +1,84 @@
+package early
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"rhizome/cmd/rhizome-node/internal/agent"
+	"rhizome/serve/node/nodeapi"
+
+	"golang.org/x/sys/unix"
+)
+
+// realSystem is the machine itself. On FreeBSD the early script mounts by
+// itself, with the base's own programs.
+type realSystem struct{}
+
+var errScript = errors.New("the early script does this itself on FreeBSD")
+
+func (realSystem) Uptime() time.Duration                  { return agent.Uptime() }
+func (realSystem) Tmpfs(string, int64) error              { return errScript }
+func (realSystem) Overlay([]string, string) error         { return errScript }
+func (realSystem) Mounted(string) bool                    { return false }
+func (realSystem) Unmount(string) error                   { return errScript }
+func (realSystem) Memory() (total, free int64, err error) { return memory() }
+
+// memory is hw.physmem, and the pages that are free or could be at once.
+func memory() (total, free int64, err error) {
+	all, err := unix.SysctlUint64("hw.physmem")
+	if err != nil {
+		return 0, 0, err
+	}
+	pages := uint64(0)
+	for _, name := range []string{"vm.stats.vm.v_free_count", "vm.stats.vm.v_inactive_count", "vm.stats.vm.v_laundry_count"} {
+		n, err := unix.SysctlUint32(name)
+		if err != nil {
+			return 0, 0, err
+		}
+		pages += uint64(n)
+	}
+	return int64(all), int64(pages) * int64(os.Getpagesize()), nil
+}
+
+// state is what the node tells of itself.
+func state(dir string) nodeapi.Up {
+	u := nodeapi.Up{Root: "nfs", Uptime: agent.Uptime().Seconds()}
+	if out, err := exec.Command("/bin/kenv", "-q", "rhizome.digest").Output(); err == nil {
+		u.Digest = strings.TrimSpace(string(out))
+	}
+	u.Kernel, _ = unix.Sysctl("kern.osrelease")
+	u.MemTotal, u.MemFree, _ = memory()
+	if mode, err := os.ReadFile(filepath.Join(dir, "root")); err == nil {
+		u.Root = strings.TrimSpace(string(mode))
+	}
+	u.BundleBytes, u.TmpfsBytes = usage(filepath.Join(dir, "bundle"))
+	return u
+}
+
+// usage is what the bundle and all other memory file systems take in bytes.
+func usage(bundle string) (held, others int64) {
+	n, err := unix.Getfsstat(nil, unix.MNT_NOWAIT)
+	if err != nil {
+		return 0, 0
+	}
+	list := make([]unix.Statfs_t, n+8)
+	if n, err = unix.Getfsstat(list, unix.MNT_NOWAIT); err != nil {
+		return 0, 0
+	}
+	for _, st := range list[:n] {
+		if unix.ByteSliceToString(st.Fstypename[:]) != "tmpfs" {
+			continue
+		}
+		used := int64(st.Blocks-st.Bfree) * int64(st.Bsize)
+		if unix.ByteSliceToString(st.Mntonname[:]) == bundle {
+			held += used
+		} else {
+			others += used
+		}
+	}
+	return held, others
+}

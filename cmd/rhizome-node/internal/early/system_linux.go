@@ -1,0 +1,142 @@
+package early
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"rhizome/cmd/rhizome-node/internal/agent"
+	"rhizome/serve/node/nodeapi"
+
+	"golang.org/x/sys/unix"
+)
+
+// realSystem is the machine itself.
+type realSystem struct{}
+
+// Uptime is the time since power-on.
+func (realSystem) Uptime() time.Duration { return agent.Uptime() }
+
+// Memory reads proc(5), /proc/meminfo.
+func (realSystem) Memory() (total, free int64, err error) {
+	data, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, 0, fmt.Errorf("reading how much memory is free: %w", err)
+	}
+	total, free = meminfo(data, "MemTotal"), meminfo(data, "MemAvailable")
+	if total == 0 || free == 0 {
+		return 0, 0, errors.New("/proc/meminfo does not say how much memory is free")
+	}
+	return total, free, nil
+}
+
+// meminfo is one line of /proc/meminfo in bytes, 0 if it is not there.
+func meminfo(data []byte, name string) int64 {
+	for line := range strings.Lines(string(data)) {
+		f := strings.Fields(line)
+		if len(f) == 3 && f[0] == name+":" && f[2] == "kB" {
+			n, _ := strconv.ParseInt(f[1], 10, 64)
+			return n << 10
+		}
+	}
+	return 0
+}
+
+// Tmpfs mounts tmpfs(5).
+func (realSystem) Tmpfs(dir string, size int64) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return unix.Mount("rhizome-bundle", dir, "tmpfs", unix.MS_NODEV, fmt.Sprintf("mode=0755,nr_inodes=0,size=%d", size))
+}
+
+// Overlay mounts overlayfs without an upper folder, which makes it read-only.
+func (realSystem) Overlay(folders []string, on string) error {
+	err := unix.Mount("rhizome", on, "overlay", unix.MS_RDONLY, "lowerdir="+strings.Join(folders, ":"))
+	if errors.Is(err, unix.ENODEV) {
+		return errors.New("the kernel has no overlayfs: its module, or modprobe (package kmod), is missing")
+	}
+	return err
+}
+
+// Unmount lets go of what is mounted, now or when its last user is gone.
+func (realSystem) Unmount(dir string) error { return unix.Unmount(dir, unix.MNT_DETACH) }
+
+// Mounted reads proc(5), /proc/self/mounts.
+func (realSystem) Mounted(dir string) bool {
+	for _, m := range mounts() {
+		if m[1] == dir {
+			return true
+		}
+	}
+	return false
+}
+
+// mounts are the fields of /proc/self/mounts, line by line.
+func mounts() [][]string {
+	data, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return nil
+	}
+	var all [][]string
+	for s := bufio.NewScanner(bytes.NewReader(data)); s.Scan(); {
+		if f := strings.Fields(s.Text()); len(f) >= 3 {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// state is what the node tells of itself.
+func state(dir string) nodeapi.Up {
+	u := nodeapi.Up{Digest: cmdline("rhizome.digest="), Root: rootMode(dir), Uptime: agent.Uptime().Seconds()}
+	var name unix.Utsname
+	if unix.Uname(&name) == nil {
+		u.Kernel = unix.ByteSliceToString(name.Release[:])
+	}
+	u.MemTotal, u.MemFree, _ = realSystem{}.Memory()
+	for _, m := range mounts() {
+		var st unix.Statfs_t
+		if m[2] != "tmpfs" || unix.Statfs(m[1], &st) != nil {
+			continue
+		}
+		used := int64(st.Blocks-st.Bfree) * st.Bsize
+		if m[1] == filepath.Join(dir, "bundle") {
+			u.BundleBytes = used
+		} else {
+			u.TmpfsBytes += used
+		}
+	}
+	return u
+}
+
+// rootMode is what the root really is, whatever the plan said.
+func rootMode(dir string) string {
+	mode := "nfs"
+	for _, m := range mounts() {
+		switch {
+		case m[1] == "/" && m[2] == "tmpfs":
+			return "ram"
+		case m[0] == "rhizome" && m[2] == "overlay":
+			mode = "precache"
+		}
+	}
+	return mode
+}
+
+// cmdline is a word of the kernel's command line, without its prefix.
+func cmdline(prefix string) string {
+	data, _ := os.ReadFile("/proc/cmdline")
+	for word := range strings.FieldsSeq(string(data)) {
+		if v, ok := strings.CutPrefix(word, prefix); ok {
+			return v
+		}
+	}
+	return ""
+}
