@@ -61,7 +61,7 @@ func (h *hold) begins(s Step, now time.Time) bool {
 	case StepFirmware:
 		return true
 	case StepIPXE:
-		return !h.chained || h.mounted
+		return !h.chained || h.mounted || silent > mountSilence
 	case StepSystem:
 		return h.mounted && silent > systemSilence
 	case StepMount:

@@ -2,6 +2,7 @@ package boot
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -31,16 +32,47 @@ const quietBefore = 2 * time.Minute
 // came before the first request that was seen makes a boot of its own.
 func Boots(events []Event) []Boot {
 	var all []Boot
-	var p progress
+	var t Tracker
 	for _, e := range events {
-		if len(all) == 0 || p.ends(e) {
-			all, p = append(all, Boot{}), progress{}
+		if t.begins(e) && len(t.boot.Events) > 0 {
+			all = append(all, t.boot)
 		}
-		p.note(e)
-		all[len(all)-1].add(e)
+		t.Add(e)
+	}
+	if len(t.boot.Events) > 0 {
+		all = append(all, t.boot)
 	}
 	return all
 }
+
+// maxEvents bounds what is kept of one boot: the beginning and the end of it say
+// more than what lies between.
+const maxEvents = 1000
+
+// Tracker follows one machine, and keeps its last boot. It is not safe for use
+// by many goroutines.
+type Tracker struct {
+	boot Boot
+	p    progress
+}
+
+// Add takes the next event in.
+func (t *Tracker) Add(e Event) {
+	if t.begins(e) {
+		*t = Tracker{}
+	}
+	t.p.note(e)
+	t.boot.add(e)
+	if n := len(t.boot.Events); n > maxEvents {
+		t.boot.Events = slices.Delete(t.boot.Events, n/2, n*3/4)
+	}
+}
+
+// Boot is the last boot, as far as it has come; it has no events before the
+// first was added.
+func (t *Tracker) Boot() Boot { return t.boot }
+
+func (t *Tracker) begins(e Event) bool { return len(t.boot.Events) == 0 || t.p.ends(e) }
 
 func (b *Boot) add(e Event) {
 	b.Events = append(b.Events, e)
@@ -80,11 +112,20 @@ func (p *progress) ends(e Event) bool {
 		// Firmware says DISCOVER several times until it is answered.
 		return p.mounted || e.Time.Sub(p.last) > time.Minute
 	case strings.HasPrefix(e.Client, "iPXE"):
-		return p.mounted || !p.chained && e.Time.Sub(p.last) > time.Minute
+		return p.mounted || e.Time.Sub(p.last) > p.chainedWait()
 	case fromSystem(e.Client):
 		return p.mounted && e.Time.Sub(p.last) > quietBefore
 	}
 	return false
+}
+
+// chainedWait is how long after the last word an iPXE still belongs to the
+// firmware that fetched it.
+func (p *progress) chainedWait() time.Duration {
+	if p.chained {
+		return 10 * time.Minute
+	}
+	return time.Minute
 }
 
 func asks(e Event) bool {

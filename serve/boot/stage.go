@@ -32,7 +32,7 @@ const (
 )
 
 var stageNames = [...]string{
-	"not seen", "asks for an address", "has an address", "fetched its boot program", "fetched its kernel",
+	"was not seen", "asks for an address", "has an address", "fetched its boot program", "fetched its kernel",
 	"its system asks for an address", "mounted its root", "reads its root", "starts init", "is up",
 }
 
