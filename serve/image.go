@@ -65,6 +65,10 @@ type Loader struct {
 	Source  Source
 	Cache   *rootfs.Cache
 	Overlay Overlay
+	// Map leaves the indexes of layers that lie in files of their own where
+	// they lie: they take page cache instead of heap. Names and link texts that
+	// views give are then good until Close only.
+	Map bool
 
 	mu     sync.Mutex
 	layers map[digest.Digest]*rootfs.Layer
@@ -161,15 +165,25 @@ func (l *Loader) layer(ctx context.Context, d ocispec.Descriptor, diffID digest.
 	if err != nil {
 		return nil, err
 	}
-	index, err := layerfmt.ReadTail(blob, blob.Size(), desc.Annotations)
-	if err == nil {
-		var layer *rootfs.Layer
-		if layer, err = rootfs.OpenLayer(desc.Digest.String(), blob, blob.Size(), index, l.Cache); err == nil {
-			l.keep(diffID, layer, blob)
-			return layer, nil
-		}
+	layer, err := l.open(blob, desc)
+	if err != nil {
+		return nil, errors.Join(err, blob.Close())
 	}
-	return nil, errors.Join(err, blob.Close())
+	l.keep(diffID, layer, blob)
+	return layer, nil
+}
+
+// open opens a layer by the index in its blob.
+func (l *Loader) open(blob LayerBlob, desc ocispec.Descriptor) (*rootfs.Layer, error) {
+	name := desc.Digest.String()
+	if f, ok := blob.(layerfmt.FileReader); ok && l.Map {
+		return rootfs.OpenLayerFile(name, f, blob.Size(), desc.Annotations, l.Cache)
+	}
+	index, err := layerfmt.ReadTail(blob, blob.Size(), desc.Annotations)
+	if err != nil {
+		return nil, err
+	}
+	return rootfs.OpenLayer(name, blob, blob.Size(), index, l.Cache)
 }
 
 func (l *Loader) keep(diffID digest.Digest, layer *rootfs.Layer, blob io.Closer) {

@@ -34,7 +34,7 @@ func testHost(t *testing.T) *host {
 		t.Fatal(err)
 	}
 	h := &host{app: a, store: s, cache: rootfs.NewCache(0)}
-	h.loader = &serve.Loader{Source: storeSource{s}, Cache: h.cache}
+	h.loader = &serve.Loader{Source: storeSource{s}, Cache: h.cache, Map: true}
 	t.Cleanup(func() { h.loader.Close() })
 	return h
 }
