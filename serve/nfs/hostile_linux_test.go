@@ -113,6 +113,9 @@ func TestTenThousandConnectsLeaveRoomForOthers(t *testing.T) {
 		before.reads()
 	}
 	st := &s.rpc.Stats
+	for st.Accepted.Load()+st.Refused.Load() <= uint64(came.Load()) { // the kernel keeps some until they are accepted
+		before.reads()
+	}
 	t.Logf("%d connects came; %d were refused, %d are open", came.Load(), st.Refused.Load(), st.Connections.Load())
 	if came.Load() != crowd || st.Refused.Load() == 0 || st.Connections.Load() > room {
 		t.Errorf("of %d connects %d came and %d were refused; %d are open, where there is room for %d", crowd, came.Load(), st.Refused.Load(), st.Connections.Load(), room)

@@ -163,8 +163,7 @@ func (r *request) serve() rpc.Status {
 	return r.refuseChange()
 }
 
-// failure is the shape of a procedure's results when it fails, after the
-// status: how many post_op_attr or wcc_data.
+// failure is what FailureShape gives.
 var failure = [procCount]struct{ postOps, wccs int }{
 	procSetattr: {0, 1}, procLookup: {1, 0}, procAccess: {1, 0}, procReadlink: {1, 0}, procRead: {1, 0},
 	procWrite: {0, 1}, procCreate: {0, 1}, procMkdir: {0, 1}, procSymlink: {0, 1}, procMknod: {0, 1},
@@ -172,18 +171,22 @@ var failure = [procCount]struct{ postOps, wccs int }{
 	procReaddirplus: {1, 0}, procFsstat: {1, 0}, procFsinfo: {1, 0}, procPathconf: {1, 0}, procCommit: {0, 1},
 }
 
-// fail appends the results of a call that failed on a file about which nothing
-// can be said.
-func fail(procedure uint32, st status, out *rpc.Reply) {
+// FailureShape is what follows the status in a procedure's results when it
+// fails (RFC 1813, 3.3): how many post_op_attr, then how many wcc_data.
+func FailureShape(procedure uint32) (postOps, wccs int) {
 	f := failure[procedure]
-	out.Uint32(uint32(st))
-	for range f.postOps {
-		out.Uint32(0)
-	}
-	for range f.wccs {
-		out.Uint64(0)
-	}
+	return f.postOps, f.wccs
 }
+
+// Refuse appends the results of a procedure that failed on a file about which
+// nothing can be said: the status (nfsstat3), and no attributes.
+func Refuse(procedure, status uint32, out *rpc.Reply) {
+	postOps, wccs := FailureShape(procedure)
+	out.Uint32(status)
+	out.Zeros(4*postOps + 8*wccs)
+}
+
+func fail(procedure uint32, st status, out *rpc.Reply) { Refuse(procedure, uint32(st), out) }
 
 // fail answers with the file's attributes beside the status.
 func (r *request) fail(st status) rpc.Status {

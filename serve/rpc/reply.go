@@ -92,6 +92,9 @@ func (r *Reply) Pad(n int) {
 	r.buf = append(r.buf, zeros[:pad(n)]...)
 }
 
+// Zeros appends n bytes of zero, a multiple of four.
+func (r *Reply) Zeros(n int) { clear(r.Grow(n)) }
+
 // Grow appends n zero or stale bytes and returns them to be filled in; the
 // slice is good until the next append.
 func (r *Reply) Grow(n int) []byte {

@@ -3,6 +3,7 @@ package volume
 import (
 	"strings"
 
+	"rhizome/serve/nfs"
 	"rhizome/serve/rpc"
 )
 
@@ -98,36 +99,18 @@ func (r *request) serve() rpc.Status {
 	return rpc.ProcUnavail
 }
 
-// failure is the shape of a procedure's results when it fails, after the
-// status: how many post_op_attr, then how many wcc_data.
-var failure = [procCount]struct{ postOps, wccs int }{
-	procSetattr: {0, 1}, procLookup: {1, 0}, procAccess: {1, 0}, procReadlink: {1, 0}, procRead: {1, 0},
-	procWrite: {0, 1}, procCreate: {0, 1}, procMkdir: {0, 1}, procSymlink: {0, 1}, procMknod: {0, 1},
-	procRemove: {0, 1}, procRmdir: {0, 1}, procRename: {0, 2}, procLink: {1, 1}, procReaddir: {1, 0},
-	procReaddirplus: {1, 0}, procFsstat: {1, 0}, procFsinfo: {1, 0}, procPathconf: {1, 0}, procCommit: {0, 1},
-}
-
-// fail appends the results of a call that failed before its object was known.
-func fail(procedure uint32, st status, out *rpc.Reply) {
-	out.Uint32(uint32(st))
-	for range failure[procedure].postOps {
-		appendPostOp(out, nil, 0)
-	}
-	for range failure[procedure].wccs {
-		appendWcc(out, nil, nil, 0)
-	}
-}
+func fail(procedure uint32, st status, out *rpc.Reply) { nfs.Refuse(procedure, uint32(st), out) }
 
 // fail answers a call that changed nothing, with the object's attributes.
 func (r *request) fail(st status) rpc.Status {
 	r.out.Uint32(uint32(st))
-	f := failure[r.call.Procedure]
-	for range f.postOps {
+	postOps, wccs := nfs.FailureShape(r.call.Procedure)
+	for range postOps {
 		r.postOp(&r.attr)
 	}
-	for i := range f.wccs {
+	for i := range wccs {
 		// The first is the object's, but for LINK, where it is the directory's.
-		if i == 0 && f.postOps == 0 {
+		if i == 0 && postOps == 0 {
 			appendWcc(r.out, &r.attr, &r.attr, r.x.fsid)
 		} else {
 			appendWcc(r.out, nil, nil, 0)
