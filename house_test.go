@@ -30,6 +30,7 @@ var house = map[string][]string{
 	"serve/boot":         {},
 	"serve/bootspec":     {"registry/imagefmt"},
 	"serve/rootfs":       {"registry/layerfmt"},
+	"serve/reads":        {"registry/durable", "registry/layerfmt", "serve/rootfs", "serve/boot"},
 	"serve/volume":       {"serve/node/nodeapi", "registry/durable", "registry/imagefmt", "registry/layerfmt", "serve/rootfs", "serve/rpc", "serve/nfs", "serve/boot"},
 	"serve/node":         {"serve/boot", "serve/bootspec", "serve/node/nodeapi", "registry/durable"},
 	"serve/node/nodeapi": {},

@@ -18,6 +18,7 @@ import (
 	"rhizome/serve/nfs"
 	"rhizome/serve/node"
 	"rhizome/serve/node/nodeapi"
+	"rhizome/serve/reads"
 	"rhizome/serve/rpc"
 	"rhizome/serve/tftp"
 )
@@ -52,6 +53,8 @@ type Server struct {
 	Backends []nfs.Mounted
 	// Node answers programs on nodes; nil is nobody.
 	Node *node.Server
+	// Reads counts what nodes ask of their roots; nil counts nothing.
+	Reads *reads.Book
 }
 
 // sockets are all that a server listens on.
@@ -175,7 +178,7 @@ func (s *Server) dhcpServer(addr netip.Addr, ready chan struct{}) *dhcp.Server {
 
 // front is the one RPC server of portmapper, MOUNT and NFS.
 func (s *Server) front(k *sockets) *rpc.Server {
-	answers := nfs.NewServer(nfs.Config{Exports: nfsExports{s.Fleet, s.Backends}, Backends: s.Backends, Events: s.nameNodes(), Now: s.Config.Now})
+	answers := nfs.NewServer(nfs.Config{Exports: nfsExports{s.Fleet, s.Backends}, Backends: s.Backends, Events: s.nameNodes(), Meters: s.meter, Now: s.Config.Now})
 	programs := append(answers.Programs(), rpc.NewPortmapper(mappings()...).Program())
 	return rpc.NewServer(programs, rpc.Limits{}, s.Config.Log)
 }

@@ -265,7 +265,15 @@ func (h *host) run(ctx context.Context, o serveOptions) error {
 		return err
 	}
 	defer events.close()
-	sink := boot.Sink(events.take)
+	book, closeBook, err := h.openBook(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeBook()
+	sink := boot.Sink(func(e boot.Event) {
+		events.take(e)
+		book.Event(e)
+	})
 	h.cache.SetHooks(h.damageHooks(ctx, h.mender(h.store, o.registry.caFile), sink))
 	go h.follow(ctx, sink)
 	close(h.serving)
@@ -278,6 +286,7 @@ func (h *host) run(ctx context.Context, o serveOptions) error {
 		OpenBlob: h.openBlob,
 		Backends: volumes.Backends(),
 		Node:     h.nodeAPI(sink),
+		Reads:    book,
 	}
 	return server.Run(ctx)
 }

@@ -27,6 +27,7 @@ const (
 	dirSecrets = "secrets"
 	dirPersist = "persist"
 	dirEvents  = "events"
+	dirReads   = "reads"
 	dirCache   = "cache"
 	dirHistory = "history"
 	dirMounts  = "mounts"
@@ -120,7 +121,7 @@ func newStore(dir string, o Options) *Store {
 // makeFolders makes what is missing. Nobody else may look in: layers hold
 // /etc/shadow of the nodes.
 func (s *Store) makeFolders() error {
-	for _, d := range []string{"", dirDerived, dirPins, dirSecrets, dirPersist, dirEvents, dirCache,
+	for _, d := range []string{"", dirDerived, dirPins, dirSecrets, dirPersist, dirEvents, dirReads, dirCache,
 		dirHistory, dirMounts, dirTemp, dirPartial, dirLeases, dirLocks} {
 		if err := s.fs.MkdirAll(s.path(d), 0o700); err != nil {
 			return durable.Hint(err)
@@ -210,6 +211,11 @@ func (s *Store) SecretsDir(cluster, node string) (string, error) {
 // EventsDir makes and returns the folder of a cluster's boot timelines.
 func (s *Store) EventsDir(cluster string) (string, error) {
 	return s.nodeDir(dirEvents, cluster, "", 0o700)
+}
+
+// ReadsDir makes and returns the folder of what the nodes of a cluster read.
+func (s *Store) ReadsDir(cluster string) (string, error) {
+	return s.nodeDir(dirReads, cluster, "", 0o700)
 }
 
 func (s *Store) nodeDir(kind, cluster, node string, mode fs.FileMode) (string, error) {
