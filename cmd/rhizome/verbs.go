@@ -35,6 +35,8 @@ func (a *app) verbs() []*cobra.Command {
 		a.untagCommand(),
 		a.gcCommand(),
 		a.serveCommand(),
+		a.nodesCommand(),
+		a.explainCommand(),
 		a.simulateCommand(),
 		a.simulatedNodesCommand(),
 		a.versionCommand(),

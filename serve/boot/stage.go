@@ -1,7 +1,9 @@
 package boot
 
 import (
+	"fmt"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -41,6 +43,16 @@ func (s Stage) String() string { return stageNames[s] }
 
 // MarshalText writes a stage into JSON as people read it.
 func (s Stage) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (s *Stage) UnmarshalText(text []byte) error {
+	i := slices.Index(stageNames[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("%q is no stage of a boot", text)
+	}
+	*s = Stage(i)
+	return nil
+}
 
 // stageOf is the stage that an event shows, given what was reached before.
 func stageOf(e Event, before Stage) Stage {
