@@ -38,7 +38,6 @@ func (l *laying) folder(parts []string) (string, error) {
 			if err := os.Mkdir(next, 0o755); err != nil {
 				return "", err
 			}
-			l.mine[next] = true
 		case err != nil:
 			return "", err
 		case info.Mode()&fs.ModeSymlink != 0:
@@ -77,10 +76,14 @@ func (l *laying) marker(dir, name, rest string) error {
 	case l.Overlay:
 		return errors.New("a whiteout, which a bundle does not have")
 	}
-	if at := filepath.Join(dir, rest); !l.mine[at] {
+	at := filepath.Join(dir, rest)
+	if !l.mine[at] {
 		return l.remove(at)
 	}
-	return nil
+	if info, err := os.Lstat(at); err != nil || !info.IsDir() {
+		return err
+	}
+	return l.clear(at)
 }
 
 // remove takes something away, and all that is remembered of what lies in it:

@@ -97,7 +97,8 @@ func decompressed(r io.Reader) (io.Reader, func(), error) {
 type laying struct {
 	Into
 	count Count
-	// mine are the paths that this layer has laid: its own markers spare them.
+	// mine are the paths that this layer has laid, and the folders they lie in:
+	// its own markers spare them.
 	mine map[string]bool
 	// times are those of folders, set when nothing changes them any more.
 	times []stamped
@@ -154,8 +155,10 @@ func (l *laying) entry(h *tar.Header, body io.Reader) error {
 	if err := l.lay(at, h, body); err != nil {
 		return err
 	}
-	l.mine[at] = true
 	l.count.Entries++
+	for ; at != l.Dir && !l.mine[at]; at = filepath.Dir(at) {
+		l.mine[at] = true
+	}
 	return nil
 }
 
