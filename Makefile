@@ -7,6 +7,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 LDFLAGS  := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 PACKAGES ?= ./...
+PLATFORMS := linux/amd64 linux/arm64 freebsd/amd64 freebsd/arm64
 # One go test process at a time may be heavy; two packages side by side fill
 # two cores.
 TESTFLAGS ?= -p 2
@@ -21,8 +22,11 @@ help: ## what each target does
 setup: ## install what building and testing need (Debian 12; as root)
 	.ci/setup
 
-build: ## the static binary, bin/rhizome
-	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/rhizome
+build: ## the static binary, bin/rhizome, and beside it rhizome-node for the nodes of every platform
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/rhizome ./cmd/rhizome-node
+	@for t in $(PLATFORMS); do \
+	  GOOS=$${t%/*} GOARCH=$${t#*/} go build -trimpath -ldflags '$(LDFLAGS)' -o bin/rhizome-node-$${t%/*}-$${t#*/} ./cmd/rhizome-node || exit 1; \
+	done
 
 man: build ## manual pages and shell completion, into dist/
 	mkdir -p dist/completion
@@ -30,9 +34,11 @@ man: build ## manual pages and shell completion, into dist/
 	@for s in bash zsh fish; do bin/rhizome completion $$s > dist/completion/rhizome.$$s; done
 
 cross: ## both systems, both architectures, into dist/
-	@for t in linux/amd64 linux/arm64 freebsd/amd64 freebsd/arm64; do \
+	@for t in $(PLATFORMS); do \
 	  echo "building for $$t"; \
-	  GOOS=$${t%/*} GOARCH=$${t#*/} go build -trimpath -ldflags '$(LDFLAGS)' -o dist/rhizome-$${t%/*}-$${t#*/} ./cmd/rhizome || exit 1; \
+	  for p in rhizome rhizome-node; do \
+	    GOOS=$${t%/*} GOARCH=$${t#*/} go build -trimpath -ldflags '$(LDFLAGS)' -o dist/$$p-$${t%/*}-$${t#*/} ./cmd/$$p || exit 1; \
+	  done; \
 	done
 
 test: ## everything: unit, golden, fuzz seeds, CLI stories, real clients, QEMU boots

@@ -16,7 +16,7 @@ for tool in go qemu-system-x86_64 ip dnsmasq ganesha.nfsd rpcbind ssh-keygen; do
 done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-CGO_ENABLED=0 go build -o "$work/rhizome" ./cmd/rhizome
+CGO_ENABLED=0 go build -o "$work/" ./cmd/rhizome ./cmd/rhizome-node
 CGO_ENABLED=0 go build -o "$work/boots" ./cmd/rhizome/boots
 if [ -z "$store" ]; then
 	store=$work/store

@@ -109,8 +109,11 @@ func (s *session) done(step, message string, bytes int64) (string, string) {
 }
 
 // helloTries is how often the server is asked before the node goes on without
-// it: it gave the root a moment ago.
-const helloTries = 4
+// it, with a pause between: it gave the root a moment ago.
+const (
+	helloTries = 2
+	helloPause = time.Second
+)
 
 // hello gets the token and the plan.
 func (s *session) hello(host string) (state, message string) {
@@ -122,11 +125,11 @@ func (s *session) hello(host string) (state, message string) {
 	}
 	s.server = s.connect(host, "")
 	var err error
-	for try := range helloTries {
+	for range helloTries {
 		if err = s.begin(host); err == nil || !agent.IsNetwork(err) {
 			break
 		}
-		if s.sleep(s.ctx, time.Duration(1+try)*time.Second) != nil {
+		if s.sleep(s.ctx, helloPause) != nil {
 			break
 		}
 	}
