@@ -13,49 +13,25 @@ import (
 	"rhizome/serve/node/nodeapi"
 )
 
-// Holder is who asks for a lease: a node in one of its boots.
-type Holder struct{ Cluster, Node, Boot string }
-
 // Regions leases parts of the writable exports; serve/volume does it. Errors
-// are *ConflictError, *MissingError, or match fs.ErrNotExist, fs.ErrInvalid;
-// all else is the server's trouble.
+// are of nodeapi's types; all else is the server's trouble.
 type Regions interface {
-	Lease(ctx context.Context, h Holder, req nodeapi.LeaseRequest) (nodeapi.Lease, error)
-	Renew(h Holder, id string, ttl time.Duration) (nodeapi.Lease, error)
-	Free(h Holder, id string) error
+	Lease(ctx context.Context, h nodeapi.Holder, req nodeapi.LeaseRequest) (nodeapi.Lease, error)
+	Renew(h nodeapi.Holder, id string, ttl time.Duration) (nodeapi.Lease, error)
+	Free(h nodeapi.Holder, id string) error
 	List(cluster string) ([]nodeapi.Lease, error)
 	// Stream writes the region as one tar, and notes its version for the lease.
-	Stream(ctx context.Context, h Holder, id string, w io.Writer) error
+	Stream(ctx context.Context, h nodeapi.Holder, id string, w io.Writer) error
 	// Commit takes a tar of changes. The same commit may come again when its
 	// answer was lost; id tells.
-	Commit(ctx context.Context, h Holder, id, commit string, r io.Reader) (nodeapi.Committed, error)
+	Commit(ctx context.Context, h nodeapi.Holder, id, commit string, r io.Reader) (nodeapi.Committed, error)
 	// Rebooted ends all leases of a node.
 	Rebooted(cluster, node string) error
 }
 
-// ConflictError is a region that another has, or one that changed meanwhile.
-type ConflictError struct {
-	nodeapi.Conflict
+func (x *exchange) holder() nodeapi.Holder {
+	return nodeapi.Holder{Cluster: x.m.Cluster.Name, Node: x.m.Node.Name, Boot: x.boot, Addr: x.from.Addr()}
 }
-
-func (e *ConflictError) Error() string { return e.Conflict.Error }
-
-// MissingError is a lease that is not there.
-type MissingError struct{ ID string }
-
-func (e *MissingError) Error() string {
-	return fmt.Sprintf("there is no lease %q: it was freed, or the node was booted since", text(e.ID))
-}
-
-// InputError is a request that is wrong; the client is told why.
-type InputError struct{ Err error }
-
-func (e *InputError) Error() string { return e.Err.Error() }
-
-// Unwrap gives the cause.
-func (e *InputError) Unwrap() error { return e.Err }
-
-func (x *exchange) holder() Holder { return Holder{x.m.Cluster.Name, x.m.Node.Name, x.boot} }
 
 // leases routes the paths below nodeapi.PathLeases.
 func (x *exchange) leases() *refusal {
@@ -173,13 +149,16 @@ func (x *exchange) free(id string) *refusal {
 
 // leaseTrouble makes an answer and an event of what a lease failed with.
 func (x *exchange) leaseTrouble(kind boot.Kind, file string, err error) *refusal {
-	var conflict *ConflictError
-	var missing *MissingError
-	var input *InputError
+	var conflict *nodeapi.ConflictError
+	var missing *nodeapi.MissingError
+	var input *nodeapi.InputError
+	var full *nodeapi.FullError
 	no := &refusal{err: err}
 	switch {
 	case errors.As(err, &conflict):
 		no.status, no.body = http.StatusConflict, conflict.Conflict
+	case errors.As(err, &full):
+		no.status = http.StatusInsufficientStorage
 	case errors.As(err, &missing):
 		no.status = http.StatusNotFound
 	case errors.As(err, &input):
@@ -189,7 +168,7 @@ func (x *exchange) leaseTrouble(kind boot.Kind, file string, err error) *refusal
 	default:
 		return x.broken(err)
 	}
-	if no.status == http.StatusConflict {
+	if no.status == http.StatusConflict || no.status == http.StatusInsufficientStorage {
 		x.event(boot.Event{Kind: kind, File: text(file), Error: text(err.Error())})
 	}
 	return no

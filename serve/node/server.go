@@ -181,7 +181,7 @@ func (x *exchange) begin() *refusal {
 	x.pulse.forget(x.m.Node.Name)
 	if x.config.Regions != nil {
 		if err := x.config.Regions.Rebooted(x.m.Cluster.Name, x.m.Node.Name); err != nil {
-			return x.broken(err)
+			x.config.Log.Warn("the leases of a node's former boot end only with their time", "node", x.m.Node.Name, "error", err)
 		}
 	}
 	x.event(boot.Event{Kind: boot.NodeBoot, Detail: "boot " + id})

@@ -23,6 +23,8 @@ type disk struct {
 	rootID []byte
 	files  *fileCache
 	quota  *quota
+	// done are commits of leases that a server before this one carried out.
+	done map[string]string
 }
 
 // openDisk opens a folder; it fails where the host cannot open files by handle.
@@ -56,6 +58,9 @@ func (d *disk) begin(path string) error {
 		return fmt.Errorf("opening files by handle: %w", err)
 	}
 	unix.Close(fd)
+	if err := d.recoverStages(); err != nil {
+		return err
+	}
 	if d.quota == nil {
 		return nil
 	}

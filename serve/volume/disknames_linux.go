@@ -11,6 +11,9 @@ var fileTypes = map[kind]uint32{kindBlock: unix.S_IFBLK, kindChar: unix.S_IFCHR,
 // create makes an object that only root can use, then gives it its owner and
 // its mode: nobody gets at it in between.
 func (o *diskObject) create(name string, n *newObject) (object, error) {
+	if o.hides(name) {
+		return nil, unix.EPERM
+	}
 	if err := o.d.quota.room(1); err != nil {
 		return nil, err
 	}
@@ -56,6 +59,9 @@ func (o *diskObject) mknod(name string, n *newObject) error {
 // remove takes a name away, and closes what had it: a file that is kept open
 // would keep its blocks.
 func (o *diskObject) remove(name string, dir bool) error {
+	if o.hides(name) {
+		return unix.ENOENT
+	}
 	flags := 0
 	if dir {
 		flags = unix.AT_REMOVEDIR
@@ -73,6 +79,9 @@ func (o *diskObject) rename(name string, to object, toName string) error {
 	if !ok {
 		return unix.EXDEV
 	}
+	if o.hides(name) || target.hides(toName) {
+		return unix.EPERM
+	}
 	gone := o.d.watch(target.f.path, toName)
 	if err := unix.Renameat(o.f.path, name, target.f.path, toName); err != nil {
 		return err
@@ -85,6 +94,9 @@ func (o *diskObject) link(name string, target object) error {
 	t, ok := target.(*diskObject)
 	if !ok {
 		return unix.EXDEV
+	}
+	if o.hides(name) {
+		return unix.EPERM
 	}
 	return unix.Linkat(t.f.path, "", o.f.path, name, unix.AT_EMPTY_PATH)
 }

@@ -221,6 +221,9 @@ func (o *diskObject) lookup(name string) (object, error) {
 	if name == "." {
 		return o.d.open(o.key)
 	}
+	if o.hides(name) {
+		return nil, unix.ENOENT
+	}
 	fd, err := o.d.child(o.f.path, name)
 	if err != nil {
 		return nil, err
@@ -272,6 +275,9 @@ func (o *diskObject) list(cookie uint64, fn func(dirent) bool) error {
 		if !eachDirent(buf[:n], func(d dirent) bool {
 			if d.name == ".." && self.Ino == o.d.top {
 				d.fileid = self.Ino
+			}
+			if d.name == stageName && self.Ino == o.d.top {
+				return true
 			}
 			return fn(d)
 		}) {

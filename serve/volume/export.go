@@ -23,8 +23,10 @@ type export struct {
 	quota   *quota
 	devices bool
 
-	// using is held for reading by every call, so that closing waits.
-	using sync.RWMutex
+	// using is held for reading by every call, so that closing waits, and a
+	// commit of a region; closed is guarded by it.
+	using  sync.RWMutex
+	closed bool
 	// names is held around a change of names or attributes and the looks at
 	// the attributes before and after it, and files around a WRITE: clients
 	// trust what they are told stood before and after their change.
@@ -110,15 +112,16 @@ type nodeState struct {
 	release func()
 }
 
-// state opens a node's state folder, or finds it open.
-func (v *Volumes) state(n *Node) (*nodeState, error) {
-	name := n.Cluster + "/" + n.Name
+// state opens a node's state folder, or finds it open; owner is the node's
+// name, or sharedOwner.
+func (v *Volumes) state(cluster, owner string) (*nodeState, error) {
+	name := cluster + "/" + owner
 	v.stateMu.Lock()
 	defer v.stateMu.Unlock()
 	if s := v.states[name]; s != nil {
 		return s, nil
 	}
-	dir, err := v.config.State(n.Cluster, n.Name)
+	dir, err := v.config.State(cluster, owner)
 	if err != nil {
 		return nil, err
 	}
@@ -166,14 +169,17 @@ func own(dir string) (release func(), err error) {
 
 // open opens an export of a node.
 func (v *Volumes) open(n *Node, s spec) (*export, error) {
-	state, err := v.state(n)
+	state, err := v.state(n.Cluster, s.owner)
 	if err != nil {
 		return nil, err
 	}
-	x := &export{name: s.name, kind: s.kind, id: s.id, fsid: s.id.fsid(), key: state.key, quota: newQuota(n.PersistQuota)}
+	x := &export{name: s.name, kind: s.kind, id: s.id, fsid: s.id.fsid(), key: state.key}
+	if s.owner != sharedOwner {
+		x.quota = newQuota(n.PersistQuota)
+	}
 	if s.kind == rootfs.HandlePersist {
-		x.devices = n.PersistDevices
-		x.tree, err = v.openPersist(n, state.dir, x.quota)
+		x.devices = n.PersistDevices && s.owner != sharedOwner
+		x.tree, err = v.openPersist(n.Cluster, s.owner, state.dir, x.quota)
 	} else {
 		x.devices = true // they are records, and no node of the server's
 		x.tree, err = v.openCopyOnWrite(n, s, state.dir, x.quota)
@@ -184,10 +190,10 @@ func (v *Volumes) open(n *Node, s spec) (*export, error) {
 	return x, nil
 }
 
-// openPersist opens a node's own tree: the folder itself, where the host can
+// openPersist opens a node's own tree, or the cluster's: the folder itself, where the host can
 // find files by handle, else records beside it.
-func (v *Volumes) openPersist(n *Node, state string, q *quota) (tree, error) {
-	dir, err := v.config.Persist(n.Cluster, n.Name)
+func (v *Volumes) openPersist(cluster, owner, state string, q *quota) (tree, error) {
+	dir, err := v.config.Persist(cluster, owner)
 	if err != nil {
 		return nil, err
 	}

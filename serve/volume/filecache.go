@@ -94,6 +94,19 @@ func (c *fileCache) forget(name string) {
 	}
 }
 
+// forgetIdle closes the files that nobody uses: those whose last name is gone
+// would keep their blocks.
+func (c *fileCache) forgetIdle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for e := c.idle.Front(); e != nil; e = c.idle.Front() {
+		f := c.idle.Remove(e).(*openFile)
+		f.idle = nil
+		delete(c.files, f.name)
+		f.close()
+	}
+}
+
 // clear closes all files; none is in use.
 func (c *fileCache) clear() {
 	c.mu.Lock()

@@ -69,6 +69,7 @@ type Volumes struct {
 	closed  bool
 	stateMu sync.Mutex
 	states  map[string]*nodeState
+	regions Regions
 }
 
 // slot is the place of an export, which opens it once: that may take a while,
@@ -86,15 +87,20 @@ func New(c Config) *Volumes {
 	}
 	v := &Volumes{config: c, replays: newReplays(), exports: map[exportID]*slot{}, states: map[string]*nodeState{}}
 	v.life.renew()
+	v.regions.v = v
 	return v
 }
 
 // Backends are the prefixes and what serves them, for nfs.Config.
 func (v *Volumes) Backends() []nfs.Mounted {
-	return []nfs.Mounted{{Prefix: PersistPrefix, Backend: v}, {Prefix: CopyOnWritePrefix, Backend: v}}
+	return []nfs.Mounted{{Prefix: PersistPrefix, Backend: v}, {Prefix: SharedPrefix, Backend: v}, {Prefix: CopyOnWritePrefix, Backend: v}}
 }
 
 func (v *Volumes) moment() moment { return momentOf(v.config.Now()) }
+
+// sharedOwner stands for a node's name where an export is the whole cluster's:
+// no node can have it.
+const sharedOwner = "@shared"
 
 // spec names an export of a node.
 type spec struct {
@@ -102,6 +108,8 @@ type spec struct {
 	// name is what the client mounts, path the folder of the image, if any.
 	name, path string
 	id         exportID
+	// owner is the node, or sharedOwner; mount is where the node sees it.
+	owner, mount string
 }
 
 // specs lists a node's exports.
@@ -109,12 +117,15 @@ func specs(n *Node) []spec {
 	var all []spec
 	if n.Persist != "" {
 		name := PersistPrefix + n.Name
-		all = append(all, spec{rootfs.HandlePersist, name, "", newExportID(n.Cluster, n.Name, "")})
+		all = append(all, spec{rootfs.HandlePersist, name, "", newExportID(n.Cluster, n.Name, ""), n.Name, path.Clean("/" + n.Persist)})
+	}
+	if n.Shared != "" {
+		all = append(all, spec{rootfs.HandlePersist, SharedPrefix + n.Cluster, "", newExportID(n.Cluster, sharedOwner, ""), sharedOwner, path.Clean("/" + n.Shared)})
 	}
 	for _, p := range n.CopyOnWrite {
 		p = path.Clean("/" + p)
 		name := strings.TrimSuffix(CopyOnWritePrefix+n.Name+p, "/")
-		all = append(all, spec{rootfs.HandleCopyOnWrite, name, p, newExportID(n.Cluster, n.Name, p)})
+		all = append(all, spec{rootfs.HandleCopyOnWrite, name, p, newExportID(n.Cluster, n.Name, p), n.Name, p})
 	}
 	return all
 }
@@ -132,8 +143,8 @@ func (v *Volumes) List(client netip.Addr) []nfs.Export {
 	return all
 }
 
-// Mount gives the handle of /persist/NODE, of /cow/NODE/PATH, or of a folder
-// below.
+// Mount gives the handle of /persist/NODE, /shared/CLUSTER, /cow/NODE/PATH, or
+// of a folder below.
 func (v *Volumes) Mount(name string, c *rpc.Call) ([]byte, error) {
 	addr := c.Peer.Remote.Addr()
 	n, ok := v.config.Nodes.ByAddr(addr)
@@ -168,6 +179,9 @@ func choose(n *Node, name string) (s spec, below string, err error) {
 		return s, below, nil
 	}
 	owner, _, _ := strings.Cut(name[strings.Index(name[1:], "/")+2:], "/")
+	if strings.HasPrefix(name, SharedPrefix) {
+		return s, "", fmt.Errorf("node %q may not mount %q; the recipe's shared makes %s: %w", n.Name, name, SharedPrefix+n.Cluster, fs.ErrPermission)
+	}
 	if owner != n.Name {
 		return s, "", fmt.Errorf("node %q may not mount %q, which is another node's: %w", n.Name, name, fs.ErrPermission)
 	}
@@ -256,6 +270,8 @@ func (v *Volumes) Close() error {
 		place.mu.Lock()
 		if x := place.x; x != nil {
 			x.using.Lock()
+			x.closed = true
+			x.using.Unlock()
 			err = errors.Join(err, x.tree.close())
 		}
 		place.x, place.closed = nil, true

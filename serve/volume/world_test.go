@@ -149,6 +149,21 @@ type world struct {
 
 	mu     sync.Mutex
 	events []boot.Event
+	// skew is how far the servers' clock is ahead.
+	skew time.Duration
+}
+
+func (w *world) clock() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Now().Add(w.skew)
+}
+
+// later moves the clock of the servers.
+func (w *world) later(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.skew += d
 }
 
 // etc is what the nodes' image has.
@@ -211,6 +226,7 @@ func (w *world) config() Config {
 		Nodes:   w.nodes,
 		Persist: func(c, n string) (string, error) { return w.folder("persist", c, n) },
 		State:   func(c, n string) (string, error) { return w.folder("cow", c, n) },
+		Now: w.clock,
 		Events: func(e boot.Event) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

@@ -204,3 +204,11 @@ type Problem struct {
 type Committed struct {
 	Version string `json:"version"`
 }
+
+// Keys of PAX records in a tar of changes. An entry with PAXRemoved is named
+// like a whiteout (image-spec, layer.md, "Whiteouts") and takes the path away;
+// one with PAXMeta has no body and leaves the file's bytes as they are.
+const (
+	PAXRemoved = "RHIZOME.removed"
+	PAXMeta    = "RHIZOME.meta"
+)
