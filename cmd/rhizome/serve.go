@@ -285,7 +285,7 @@ func (h *host) run(ctx context.Context, o serveOptions) error {
 		Fleet:    h.fleet,
 		OpenBlob: h.openBlob,
 		Backends: volumes.Backends(),
-		Node:     h.nodeAPI(sink),
+		Node:     h.nodeAPI(sink, volumes.Regions()),
 		Reads:    book,
 	}
 	return server.Run(ctx)
