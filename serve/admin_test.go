@@ -12,7 +12,7 @@ import (
 // admin's mount is no step of the node's boot.
 func TestAnAdminReadsEveryRootAndOthersOnlyTheirOwn(t *testing.T) {
 	f := NewFleet(time.Now, netip.MustParsePrefix("10.99.0.0/24"))
-	one, two := node(t, "one"), node(t, "two")
+	one, two := imageOf(t, "one"), imageOf(t, "two")
 	two.Node.Name, two.Node.Address, two.Node.MACs = "n2", netip.MustParseAddr("10.77.0.12"), nil
 	if err := f.Switch([]*Machine{one, two}); err != nil {
 		t.Fatal(err)
@@ -41,7 +41,7 @@ func TestAnAdminReadsEveryRootAndOthersOnlyTheirOwn(t *testing.T) {
 
 func TestAnAdminsMountBeginsNoBoot(t *testing.T) {
 	f := NewFleet(time.Now, netip.MustParsePrefix("10.99.0.0/24"))
-	old, next := node(t, "old"), node(t, "next")
+	old, next := imageOf(t, "old"), imageOf(t, "next")
 	switchTo(t, f, old)
 	if _, _, err := f.Root("/nodes/n1", netip.MustParseAddr("10.99.0.7")); err != nil {
 		t.Fatal(err)

@@ -16,8 +16,8 @@ import (
 
 var card = net.HardwareAddr{0x52, 0x54, 0, 0x77, 0, 1}
 
-// node is n1 as an image has it.
-func node(t *testing.T, image string) *Machine {
+// imageOf is n1 as an image has it.
+func imageOf(t *testing.T, image string) *Machine {
 	t.Helper()
 	layer, err := rootfs.MemoryLayer(rootfs.MemoryEntry{Path: "etc/image", Kind: rootfs.Regular, Mode: 0o644, Data: []byte(image)})
 	if err != nil {
@@ -60,7 +60,7 @@ func sees(t *testing.T, f *Fleet) *Machine {
 func TestABootGoesOnWithTheImageItBeganWith(t *testing.T) {
 	f := NewFleet(time.Now)
 	s := &Server{Fleet: f}
-	old, next := node(t, "old"), node(t, "new")
+	old, next := imageOf(t, "old"), imageOf(t, "new")
 	switchTo(t, f, old)
 	s.dhcpStep(card, dhcp.PXE)
 	switchTo(t, f, next)
@@ -119,9 +119,9 @@ func TestWhereABootBegins(t *testing.T) {
 // it is the one that holds.
 func TestAnotherAddressEndsAHold(t *testing.T) {
 	f := NewFleet(time.Now)
-	switchTo(t, f, node(t, "old"))
+	switchTo(t, f, imageOf(t, "old"))
 	f.Take(card, StepFirmware)
-	moved := node(t, "new")
+	moved := imageOf(t, "new")
 	moved.Node.Address = netip.MustParseAddr("10.77.0.99")
 	switchTo(t, f, moved)
 	if got := sees(t, f); got != moved {
@@ -133,7 +133,7 @@ func TestAnotherAddressEndsAHold(t *testing.T) {
 // that it has seen begin is not taken back by that.
 func TestARestartGoesOnWithWhatNodesRun(t *testing.T) {
 	f := NewFleet(time.Now)
-	old, next := node(t, "old"), node(t, "new")
+	old, next := imageOf(t, "old"), imageOf(t, "new")
 	switchTo(t, f, next)
 	f.Keep(old)
 	f.Resume(old, time.Now())

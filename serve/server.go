@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"rhizome/serve/boot"
@@ -55,6 +56,8 @@ type Server struct {
 	Node *node.Server
 	// Reads counts what nodes ask of their roots; nil counts nothing.
 	Reads *reads.Book
+
+	counters atomic.Pointer[Counters]
 }
 
 // sockets are all that a server listens on.
@@ -138,9 +141,10 @@ func (s *Server) announce(ctx context.Context, ready <-chan struct{}, addr netip
 // parts are the protocols' loops; ready is closed when the slowest answers.
 func (s *Server) parts(k *sockets, ready chan struct{}) []func(context.Context) error {
 	find := s.Fleet.bootMachine("http://" + netip.AddrPortFrom(k.addr, httpPort).String())
-	front := s.front(k)
+	front, answers := s.front(k)
 	files := &tftp.Server{Machines: find, Events: s.Config.Events, Log: s.Config.Log, Now: s.Config.Now}
 	web := &httpd.Server{Machines: find, OpenBlob: s.OpenBlob, Events: s.Config.Events, Log: s.Config.Log, Now: s.Config.Now}
+	s.counters.Store(&Counters{TFTP: &files.Counters, HTTP: &web.Counters, NFS: answers.Clients})
 	parts := []func(context.Context) error{
 		func(ctx context.Context) error { return files.Serve(ctx, k.tftp) },
 		func(ctx context.Context) error { return web.Serve(ctx, k.http) },
@@ -177,10 +181,10 @@ func (s *Server) dhcpServer(addr netip.Addr, ready chan struct{}) *dhcp.Server {
 }
 
 // front is the one RPC server of portmapper, MOUNT and NFS.
-func (s *Server) front(k *sockets) *rpc.Server {
+func (s *Server) front(k *sockets) (*rpc.Server, *nfs.Server) {
 	answers := nfs.NewServer(nfs.Config{Exports: nfsExports{s.Fleet, s.Backends}, Backends: s.Backends, Events: s.nameNodes(), Meters: s.meter, Now: s.Config.Now})
 	programs := append(answers.Programs(), rpc.NewPortmapper(mappings()...).Program())
-	return rpc.NewServer(programs, rpc.Limits{}, s.Config.Log)
+	return rpc.NewServer(programs, rpc.Limits{}, s.Config.Log), answers
 }
 
 // nameNodes adds the node's name to events that know only an address, and

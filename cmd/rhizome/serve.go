@@ -31,6 +31,7 @@ type serveOptions struct {
 	dryRun     bool
 	poll       time.Duration
 	admin      []string
+	adminAddr  string
 }
 
 func (a *app) serveCommand() *cobra.Command {
@@ -60,6 +61,7 @@ with the image they began with.`,
 	f.StringVar(&o.frameCache, "frame-cache", "", "memory for decoded pieces of layers (default: an eighth of the machine's, at least 64M)")
 	f.StringSliceVar(&o.admin, "admin-network", nil, "a network (CIDR) or address that may read every node's root over NFS, as the nodes may; repeatable")
 	o.registry.add(cmd)
+	f.StringVar(&o.adminAddr, "admin", "", "an address (127.0.0.1:8080) outside the nodes' network for operators: the nodes' state, metrics, and the store as a registry to pull from")
 	f.DurationVar(&o.poll, "poll", time.Minute, "how often to look whether HOST/NAME:TAG means another image; 0 is never")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print what would be answered to whom, and end")
 	return a.jsonFlag(cmd)
@@ -70,6 +72,11 @@ func (o serveOptions) check() error {
 	case "server", "proxy", "off":
 	default:
 		return usagef("--dhcp is server, proxy or off, not %q", o.dhcp)
+	}
+	if o.adminAddr != "" {
+		if _, err := adminAddr(o.adminAddr); err != nil {
+			return err
+		}
 	}
 	if o.poll != 0 && o.poll < time.Second {
 		return usagef("--poll is 1s or more, or 0 for never, not %s", o.poll)
@@ -270,24 +277,29 @@ func (h *host) run(ctx context.Context, o serveOptions) error {
 		return err
 	}
 	defer closeBook()
+	server := &serve.Server{Fleet: h.fleet, OpenBlob: h.openBlob, Reads: book}
+	board := h.board(server.Counters)
 	sink := boot.Sink(func(e boot.Event) {
 		events.take(e)
 		book.Event(e)
+		board.Take(e)
 	})
+	ctx, stop := context.WithCancel(ctx)
+	waitAdmin, err := h.openAdmin(ctx, o.adminAddr, board)
+	if err != nil {
+		stop()
+		return err
+	}
+	defer waitAdmin()
+	defer stop()
 	h.cache.SetHooks(h.damageHooks(ctx, h.mender(h.store, o.registry.caFile), sink))
 	go h.follow(ctx, sink)
 	close(h.serving)
 	go h.followTag(ctx, o.poll, sink)
 	volumes := h.volumes(sink)
 	defer volumes.Close()
-	server := &serve.Server{
-		Config:   serve.Config{Interface: o.iface, DHCP: o.dhcp, Events: sink, Log: h.term.logger(), Now: time.Now},
-		Fleet:    h.fleet,
-		OpenBlob: h.openBlob,
-		Backends: volumes.Backends(),
-		Node:     h.nodeAPI(sink, volumes.Regions()),
-		Reads:    book,
-	}
+	server.Config = serve.Config{Interface: o.iface, DHCP: o.dhcp, Events: sink, Log: h.term.logger(), Now: time.Now}
+	server.Backends, server.Node = volumes.Backends(), h.nodeAPI(sink)
 	return server.Run(ctx)
 }
 
