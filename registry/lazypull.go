@@ -63,7 +63,7 @@ func (l Link) Lazy(ctx context.Context, source ref.Reference, o LazyOptions) (*L
 	if err := z.check(ctx); err != nil {
 		return nil, err
 	}
-	z.set = lazy.NewSet(ctx, lazy.Options{Dir: l.Store.TempDir(), Fetch: z.fetch, Adopt: l.Store.Images().Adopt, Progress: o.Progress, Log: o.Log})
+	z.set = lazy.NewSet(ctx, lazy.Options{Dir: l.Store.PartialDir(), Fetch: z.fetch, Adopt: l.Store.Images().Adopt, Progress: o.Progress, Log: o.Log})
 	for _, d := range z.layers {
 		if err := z.set.Add(d); err != nil {
 			return nil, errors.Join(err, z.Close())
@@ -132,5 +132,6 @@ func (z *Lazy) Fill(ctx context.Context) error {
 // after it.
 func (z *Lazy) Supersede() { z.superseded.Store(true) }
 
-// Close ends all reading, and removes what did not become whole.
+// Close ends all reading. What did not become whole stays for the next Lazy of
+// the image.
 func (z *Lazy) Close() error { return z.set.Close() }

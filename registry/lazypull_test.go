@@ -70,6 +70,44 @@ func TestALazyImageIsReadBeforeItIsHereAndWholeInTheEnd(t *testing.T) {
 	}
 }
 
+// TestALazyPullGoesOnAfterARestart: of 8 MB, 3 were there when serve ended.
+func TestALazyPullGoesOnAfterARestart(t *testing.T) {
+	ctx := context.Background()
+	proxy := registrytest.NewProxy(t, registrytest.Docker(t, "docker-registry").Host)
+	image, layer := pushed(t, proxy.Host(), ourLayer(t))
+	s := open(t)
+	begin := func() *Lazy {
+		z, err := link(t, s, remote.Options{}).Lazy(ctx, parse(t, proxy.Host()+"/rack/web:1"), LazyOptions{Tag: "web:1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return z
+	}
+	z := begin()
+	if _, err := z.Layer(layer.Descriptor.Digest).ReadAt(make([]byte, 3*lazy.Piece), 2*lazy.Piece); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	proxy.Forget()
+	z = begin()
+	defer z.Close()
+	if err := z.Fill(ctx); err != nil {
+		t.Fatal(err)
+	}
+	var sent int64
+	for _, r := range proxy.Requests(http.MethodGet, layer.Descriptor.Digest.String()) {
+		sent += r.Sent
+	}
+	if most := layer.Descriptor.Size - 3*lazy.Piece + 1; sent > most {
+		t.Errorf("the second start fetched %d bytes, want at most %d", sent, most)
+	}
+	if found, err := s.Verify(ctx, image, nil); err != nil || len(found) > 0 {
+		t.Errorf("verify: %v, %v", found, err)
+	}
+}
+
 func TestALazyPullSurvivesTheRegistry(t *testing.T) {
 	ctx := context.Background()
 	proxy := registrytest.NewProxy(t, registrytest.Docker(t, "docker-registry").Host)

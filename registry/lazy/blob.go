@@ -2,12 +2,12 @@ package lazy
 
 import (
 	"context"
-	"errors"
+	"crypto/sha256"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 
+	"rhizome/registry/durable"
 	"rhizome/registry/layout"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -21,9 +21,7 @@ const Piece = 1 << 20
 type Blob struct {
 	set  *Set
 	desc ocispec.Descriptor
-	// write and read are one file. write is closed when the file becomes the
-	// store's blob.
-	write, read *os.File
+	*growth
 
 	mu   sync.Mutex
 	have []bool
@@ -41,17 +39,12 @@ type flight struct {
 }
 
 func newBlob(s *Set, d ocispec.Descriptor) (*Blob, error) {
-	f, err := os.CreateTemp(s.o.Dir, "lazy-*.tmp")
-	if err != nil {
-		return nil, fmt.Errorf("making a file for the blob %s: %w", d.Digest, err)
-	}
-	r, err := os.Open(f.Name())
-	if err != nil {
-		f.Close()
-		return nil, errors.Join(err, os.Remove(f.Name()))
-	}
 	pieces := (d.Size + Piece - 1) / Piece
-	return &Blob{set: s, desc: d, write: f, read: r, have: make([]bool, pieces), flights: map[int]*flight{}, done: make(chan struct{})}, nil
+	g, err := grow(s.o.Dir, d, pieces)
+	if err != nil {
+		return nil, err
+	}
+	return &Blob{set: s, desc: d, growth: g, have: make([]bool, pieces), flights: map[int]*flight{}, done: make(chan struct{})}, nil
 }
 
 // Size is the blob's size in bytes.
@@ -112,14 +105,36 @@ func (b *Blob) need(ctx context.Context, i int) error {
 
 func (b *Blob) fetch(ctx context.Context, i int) error {
 	off := int64(i) * Piece
-	data, err := b.set.fetch(ctx, b.desc, off, min(Piece, b.desc.Size-off))
+	n := min(Piece, b.desc.Size-off)
+	if b.found(i, off, n) {
+		return nil
+	}
+	data, err := b.set.fetch(ctx, b.desc, off, n)
 	if err != nil {
 		return err
 	}
 	if _, err := b.write.WriteAt(data, off); err != nil {
-		return fmt.Errorf("keeping a piece of the blob %s: %w", b.desc.Digest, err)
+		return fmt.Errorf("keeping a piece of the blob %s: %w", b.desc.Digest, durable.Hint(err))
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ledger.note(i, sha256.Sum256(data))
 	return nil
+}
+
+// found says whether an earlier process fetched a piece and all of it is there.
+// It is asked once.
+func (b *Blob) found(i int, off, n int64) bool {
+	b.mu.Lock()
+	want, ok := b.claims[i]
+	delete(b.claims, i)
+	b.mu.Unlock()
+	if !ok {
+		return false
+	}
+	data := make([]byte, n)
+	_, err := b.read.ReadAt(data, off)
+	return err == nil && sha256.Sum256(data) == want
 }
 
 // Again drops what a reader found damaged, and reads it anew. ok is false where
@@ -170,6 +185,7 @@ func (b *Blob) finish(ctx context.Context) (again bool, err error) {
 	}
 	if !verifier.Verified() {
 		clear(b.have)
+		b.ledger.forget()
 		b.lost++
 		return true, &layout.CorruptError{Descriptor: b.desc, Problem: "what came has another digest"}
 	}
@@ -177,6 +193,7 @@ func (b *Blob) finish(ctx context.Context) (again bool, err error) {
 	if err := b.set.o.Adopt(b.write, b.desc); err != nil {
 		return false, err
 	}
+	b.growth.grown()
 	close(b.done)
 	return false, nil
 }
@@ -184,16 +201,11 @@ func (b *Blob) finish(ctx context.Context) (again bool, err error) {
 // Done is closed when the blob is the store's: whole, and verified.
 func (b *Blob) Done() <-chan struct{} { return b.done }
 
-// drop closes the files, and removes the one that did not become a blob.
+// drop closes the files.
 func (b *Blob) drop() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.read.Close()
-	if b.whole {
-		return nil
-	}
-	b.write.Close()
-	return os.Remove(b.write.Name())
+	return b.growth.close(b.whole)
 }
 
 // stoppable ends a long read when its caller gives up.

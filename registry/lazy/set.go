@@ -27,7 +27,8 @@ const atOnce = 16
 
 // Options are what a Set needs.
 type Options struct {
-	// Dir is where blobs grow, on the store's file system.
+	// Dir is where blobs grow, on the store's file system. What did not become
+	// whole stays there and is gone on with by the next Set that wants it.
 	Dir string
 	// Fetch gets n bytes of a blob from off on.
 	Fetch func(ctx context.Context, d ocispec.Descriptor, off, n int64) ([]byte, error)
@@ -169,7 +170,7 @@ func (s *Set) complete(ctx context.Context, b *Blob) error {
 	}
 }
 
-// Close ends all reading. What is not whole is removed.
+// Close ends all reading. What is not whole stays for the next Set.
 func (s *Set) Close() error {
 	s.stop()
 	s.mu.Lock()

@@ -50,13 +50,13 @@ func maxAge(root, path string) time.Duration {
 	return tempAge
 }
 
-// sweepOne removes a leftover; a lock or lease only when nobody holds it.
+// sweepOne removes a leftover, unless somebody holds its lock.
 func (s *Store) sweepOne(path string, e fs.DirEntry) {
 	if e.IsDir() {
 		return // stages keep their work there by key and clear it themselves
 	}
-	if strings.HasSuffix(path, ".lock") || filepath.Base(filepath.Dir(path)) == "leases" {
-		release, ok, err := durable.TryLock(path, durable.Exclusive)
+	if lock := lockOf(path); lock != "" {
+		release, ok, err := durable.TryLock(lock, durable.Exclusive)
 		if err != nil || !ok {
 			return
 		}
@@ -65,4 +65,16 @@ func (s *Store) sweepOne(path string, e fs.DirEntry) {
 	if err := s.fs.Remove(path); err != nil {
 		s.log.Debug("leaving an old temporary file", "file", path, "error", err)
 	}
+}
+
+// lockOf names the lock of a leftover: a lock and a lease are their own, and a
+// half-pulled blob, NAME or NAME.map, has NAME.lock beside it.
+func lockOf(path string) string {
+	switch dir := filepath.Base(filepath.Dir(path)); {
+	case strings.HasSuffix(path, ".lock") || dir == "leases":
+		return path
+	case dir == "partial":
+		return strings.TrimSuffix(path, ".map") + ".lock"
+	}
+	return ""
 }
