@@ -20,6 +20,8 @@ node=/sbin/rhizome-node
 place=/usr/lib/rhizome/root
 here=/var/run/rhizome
 agent=
+# What happened before rhizome-node could be told.
+untold=
 # In front of every path once the root lies in memory.
 top=
 # What early.conf may set; see docs/node.md.
@@ -32,7 +34,12 @@ say() { echo "rhizome-early: $*" >/dev/console; }
 # report STEP STATE MESSAGE: to the console, but for beginnings, and the server.
 report() {
 	[ "$2" = begin ] || say "$1: $2${3:+: $3}"
-	[ -z "$agent" ] || printf 'report\t%s\t%s\t%s\n' "$1" "$2" "$3" >&3
+	if [ -n "$agent" ]; then
+		printf 'report\t%s\t%s\t%s\n' "$1" "$2" "$3" >&3
+	else
+		untold="$untold$1	$2	$3
+"
+	fi
 }
 
 # try STEP COMMAND ARGUMENTS: reports what became of it. Blanks and line ends in
@@ -66,6 +73,7 @@ agent_start() {
 	printf 'hello %s\n' "$server" >&3
 	read -r state said <&4 || state=gone
 	[ "$state" != gone ] || agent=
+	[ -z "$agent" ] || printf '%s' "$untold" | while IFS= read -r line; do printf 'report\t%s\n' "$line" >&3; done
 	say "rhizome-node: $state${said:+: $said}"
 }
 
@@ -158,9 +166,9 @@ sound() {
 # fits BYTES: a quarter of all memory is left to programs.
 fits() {
 	free=$(($(sysctl -n vm.stats.vm.v_free_count) * $(sysctl -n hw.pagesize)))
-	rest=$(($(sysctl -n hw.physmem) / 4))
-	[ "$1" -le $((free - rest)) ] && return
-	echo "$1 bytes are needed, and of memory only $free are free, of which $rest are left to programs"
+	spare=$(($(sysctl -n hw.physmem) / 4))
+	[ "$1" -le $((free - spare)) ] && return
+	echo "$1 bytes are needed, and of memory only $free are free, of which $spare are left to programs"
 	return 1
 }
 
@@ -289,23 +297,29 @@ root_in_memory() {
 	mount -t devfs devfs "$place/dev" && kenv "init_chroot=$place" >/dev/null
 }
 
-# export_of PATH: what the plan says is mounted there.
+# export_of PATH OTHERWISE: what the plan says is mounted there.
 export_of() {
 	exports=${plan#*\"path\":\""$1"\",}
-	[ "$exports" = "$plan" ] || after "$exports" '"export":'
+	if [ -z "$plan" ]; then
+		echo "$2"
+	elif [ "$exports" != "$plan" ]; then
+		after "$exports" '"export":'
+	fi
 }
 
 writable() {
 	case $etc in
 	volatile) [ -n "$top" ] || try "etc volatile" etc_volatile ;;
-	persistent) try "etc persistent" nfs "$(export_of /etc)" "$top/etc" || [ -n "$top" ] || try "etc volatile" etc_volatile ;;
+	persistent) try "etc persistent" nfs "$(export_of /etc "$server:/cow/$name/etc")" "$top/etc" || [ -n "$top" ] || try "etc volatile" etc_volatile ;;
 	esac
-	[ -z "$persist" ] || try "persist $persist" nfs "$(export_of "$persist")" "$top$persist"
+	[ -z "$persist" ] || try "persist $persist" nfs "$(export_of "$persist" "$server:/persist/$name")" "$top$persist"
 	[ -z "$shared" ] || try "shared $shared" nfs "$(export_of "$shared")" "$top$shared"
 }
 
 if [ -r "$conf" ]; then . "$conf"; else say "there is no $conf: nothing is laid over the root"; fi
 server=$(kenv -q boot.nfsroot.server)
+name=$(kenv -q boot.nfsroot.path)
+name=${name##*/}
 plan=''
 memory
 agent_start
