@@ -265,8 +265,8 @@ layer() {
 		case /$path in
 		*/.wh..wh..opq) find "$place/${path%.wh..wh..opq}" -mindepth 1 -delete ;;
 		*/.wh.*)
-			name=${path##*/}
-			rm -rf "${place:?}/${path%"$name"}${name#.wh.}"
+			marker=${path##*/}
+			rm -rf "${place:?}/${path%"$marker"}${marker#.wh.}"
 			;;
 		esac
 	done
