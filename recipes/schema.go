@@ -149,14 +149,14 @@ func debianKeys() mapping[Debian] {
 func precacheKeys() mapping[Precache] {
 	return mapping[Precache]{
 		title: "precache",
-		intro: "The named files become a layer of their own, which a node reads in one go.",
+		intro: "The bodies of the named files move into a layer of their own, which a node reads in one go: see precache.md.",
 		pos:   func(p *Precache) *Pos { return &p.Pos },
 		keys: []key[Precache]{
-			{name: "paths", shape: "list of absolute paths", example: "paths: [/usr/bin, /usr/lib]", doc: "Files and folders to hold in memory.",
+			{name: "paths", shape: "list of absolute paths", example: "paths: [/usr/bin, /usr/lib]", doc: "Files, folders and globs to hold in memory, hottest first; FreeBSD: whole folders.",
 				set: texts(func(p *Precache) *[]string { return &p.Paths })},
-			{name: "learned", shape: "file of the recipe", example: "learned: hot.txt", doc: "A list of paths, hottest first, as `rhizome precache learn` writes it.",
+			{name: "learned", shape: "file of the recipe", example: "learned: hot.txt", doc: "A list of paths, a line each, hottest first, as `rhizome precache learn` writes it; it comes before `paths`.",
 				set: text(func(p *Precache) *string { return &p.Learned })},
-			{name: "limit", shape: "size", def: "no limit", example: "limit: 256M", doc: "The most the bundle may hold.",
+			{name: "limit", shape: "size", def: "no limit", example: "limit: 256M", doc: "The most that the bundle may take of a node's memory.",
 				set: bytesSize(func(p *Precache) *int64 { return &p.Limit })},
 		},
 	}

@@ -34,6 +34,7 @@ func (a *app) verbs() []*cobra.Command {
 		a.verifyCommand(),
 		a.untagCommand(),
 		a.gcCommand(),
+		a.precacheCommand(),
 		a.serveCommand(),
 		a.nodesCommand(),
 		a.explainCommand(),

@@ -27,9 +27,15 @@ var kinds = []kind{
 	}},
 }
 
-func ours(b *bench, s *server, _ string) ([]string, string, error) {
+func ours(b *bench, s *server, _ string) ([]string, string, error) { return b.serve(s, b.image) }
+
+func (b *bench) oursBundled(_ *bench, s *server, _ string) ([]string, string, error) {
+	return b.serve(s, b.bundled)
+}
+
+func (b *bench) serve(s *server, image string) ([]string, string, error) {
 	program, err := filepath.Abs(b.binary)
-	return []string{program, "--store", b.store, "serve", b.image, "--interface", s.net.Bridge}, `serve\.ready`, err
+	return []string{program, "--store", b.store, "serve", image, "--interface", s.net.Bridge}, `serve\.ready`, err
 }
 
 // plainOptions leaves of the root's mount options only those without which the

@@ -2,7 +2,9 @@
 // and again, by turns from rhizome and from dnsmasq with nfs-ganesha, and
 // measures the time from power-on to userland and the CPU that all processes of
 // the server took for it. Kernel, initrd and root are the same; each server has
-// a network namespace and a cgroup of its own.
+// a network namespace and a cgroup of its own. With -links it is the tool of
+// bench/boot.sh: calls, bytes and waiting over slow links, without and with a
+// precache bundle.
 package main
 
 import (
@@ -15,6 +17,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -29,6 +33,7 @@ type bench struct {
 	memory                    int
 	limit                     time.Duration
 	lock                      string
+	links, bundled, only      string
 	node                      imagefmt.Node
 	network                   imagefmt.Network
 	root                      string
@@ -45,6 +50,9 @@ func main() {
 	flag.IntVar(&b.memory, "memory", 512, "MB of memory of the machine")
 	flag.DurationVar(&b.limit, "limit", 10*time.Minute, "how long one boot may take")
 	flag.StringVar(&b.lock, "lock", "", "a file that is locked during each boot, for machines on which others boot too")
+	flag.StringVar(&b.links, "links", "", "speeds such as 10mbit,1gbit: boot once over each and follow the workload of bench/boot")
+	flag.StringVar(&b.bundled, "bundled", "", "with -links, the same image with a precache bundle")
+	flag.StringVar(&b.only, "only", "", "with -links, the one server to boot from")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -60,6 +68,13 @@ func (b *bench) run(ctx context.Context) (err error) {
 	}
 	if err := b.prepare(ctx); err != nil {
 		return err
+	}
+	if b.links != "" {
+		servers := []kind{{"rhizome", ours}, {"rhizome, precache", b.oursBundled}, kinds[1]}
+		if b.only != "" {
+			servers = slices.DeleteFunc(servers, func(k kind) bool { return k.name != b.only })
+		}
+		return b.overLinks(ctx, strings.Split(b.links, ","), servers)
 	}
 	var servers []*server
 	defer func() {
