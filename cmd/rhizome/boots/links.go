@@ -59,7 +59,7 @@ func (b *bench) overLinks(ctx context.Context, links []string, servers []kind) e
 
 // trip boots once, from a server that was just started.
 func (b *bench) trip(ctx context.Context, n int, link string, k kind) (t trip, err error) {
-	unlock, err := lock(b.lock)
+	unlock, err := lock(ctx, b.lock)
 	if err != nil {
 		return t, err
 	}

@@ -82,7 +82,7 @@ func (s *server) close() error {
 
 // measure boots the machine once; only what counts is kept.
 func (s *server) measure(ctx context.Context, b *bench, counts bool) error {
-	unlock, err := lock(b.lock)
+	unlock, err := lock(ctx, b.lock)
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (s *server) measure(ctx context.Context, b *bench, counts bool) error {
 }
 
 // lock waits for a file's lock; no name is none.
-func lock(name string) (unlock func(), err error) {
+func lock(ctx context.Context, name string) (unlock func(), err error) {
 	if name == "" {
 		return func() {}, nil
 	}
@@ -121,8 +121,12 @@ func lock(name string) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		return nil, errors.Join(err, f.Close())
+	for syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(context.Cause(ctx), f.Close())
+		case <-time.After(time.Second):
+		}
 	}
 	return func() { f.Close() }, nil
 }
