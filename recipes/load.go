@@ -13,7 +13,7 @@ import (
 
 // shipped holds the recipes that the binary carries, with their folders.
 //
-//go:embed *.yaml all:debian-demo all:freebsd-diskless
+//go:embed *.yaml all:debian-demo all:debian-slurm all:freebsd-diskless
 var shipped embed.FS
 
 // Shipped lists the names of the recipes that the binary carries.
