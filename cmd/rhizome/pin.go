@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rhizome/recipes"
+	"rhizome/registry/ref"
 	"rhizome/registry/store"
 
 	"github.com/opencontainers/go-digest"
@@ -150,10 +151,14 @@ func (a *app) rollback(ctx context.Context, cluster, nodes, to string) error {
 }
 
 func (a *app) historyCommand() *cobra.Command {
-	return a.jsonFlag(&cobra.Command{
+	var flags registryFlags
+	cmd := &cobra.Command{
 		Use:   "history REF|CLUSTER",
 		Short: "List what a name has meant, or a cluster booted, newest first",
-		Args:  exact(1, "one image name or cluster"),
+		Long: `List what a name of the store has meant, or a cluster booted, newest first.
+For HOST/NAME[:TAG] the history is the registry's: the dated tags that push
+left there, at most the last 100.`,
+		Args: exact(1, "one image name or cluster"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := a.openStore()
 			if err != nil {
@@ -162,12 +167,37 @@ func (a *app) historyCommand() *cobra.Command {
 			if pins, err := s.Pins(args[0]); err == nil {
 				return a.printPinHistory(pins)
 			}
+			if r, err := ref.Parse(args[0]); err == nil && r.Remote() {
+				return a.farHistory(cmd.Context(), s, r, flags)
+			}
 			versions, err := s.History(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
 			return a.printHistory(versions)
 		},
+	}
+	flags.add(cmd)
+	return a.jsonFlag(cmd)
+}
+
+// farHistory prints the history that a registry keeps.
+func (a *app) farHistory(ctx context.Context, s *store.Store, r ref.Reference, flags registryFlags) error {
+	link, err := a.link(flags, s)
+	if err != nil {
+		return err
+	}
+	versions, err := link.FarHistory(ctx, r)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return encodeJSON(a.out, versions)
+	}
+	return table(a.out, "WHEN\tNAME\tDIGEST\tTAG", func(w io.Writer) {
+		for _, v := range versions {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", v.Time.Local().Format(time.DateTime), v.Ref, v.To, v.Dated)
+		}
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"rhizome/registry"
 	"rhizome/registry/ref"
@@ -53,22 +54,31 @@ func farRef(text string) (ref.Reference, error) {
 }
 
 func (a *app) pushCommand() *cobra.Command {
-	var flags registryFlags
-	var more []string
+	var o pushOptions
 	cmd := &cobra.Command{
 		Use:   "push REF DEST",
 		Short: "Send an image from the store to a registry",
-		Args:  exact(2, "an image of the store and where to push it"),
+		Long: `Send an image from the store to a registry. What the tag came to mean is
+remembered there by a dated tag, TAG-20261101T120000Z, which "rhizome history
+DEST" reads; the same image pushed again gets no second one.`,
+		Args: exact(2, "an image of the store and where to push it"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.push(cmd.Context(), args[0], args[1], flags, more)
+			return a.push(cmd.Context(), args[0], args[1], o)
 		},
 	}
-	flags.add(cmd)
-	cmd.Flags().StringArrayVar(&more, "also-tag", nil, "a further tag of the same image in the registry")
+	o.add(cmd)
+	cmd.Flags().StringArrayVar(&o.more, "also-tag", nil, "a further tag of the same image in the registry")
+	cmd.Flags().BoolVar(&o.noHistory, "no-history", false, "leave no dated tag in the registry")
 	return cmd
 }
 
-func (a *app) push(ctx context.Context, from, to string, flags registryFlags, more []string) error {
+type pushOptions struct {
+	registryFlags
+	more      []string
+	noHistory bool
+}
+
+func (a *app) push(ctx context.Context, from, to string, o pushOptions) error {
 	dest, err := farRef(to)
 	if err != nil {
 		return err
@@ -81,11 +91,16 @@ func (a *app) push(ctx context.Context, from, to string, flags registryFlags, mo
 	if err != nil {
 		return err
 	}
-	link, err := a.link(flags, s)
+	link, err := a.link(o.registryFlags, s)
 	if err != nil {
 		return err
 	}
-	if err := link.Push(ctx, image, dest, more...); err != nil {
+	if o.noHistory {
+		err = link.Push(ctx, image, dest, o.more...)
+	} else {
+		err = link.PushDated(ctx, image, dest, time.Now(), o.more...)
+	}
+	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(a.out, image.Digest)
