@@ -61,7 +61,7 @@ func TestTheScriptsOfShippedOverlaysPassShellcheck(t *testing.T) {
 
 func TestNamingNoRecipeListsTheShippedOnes(t *testing.T) {
 	_, _, err := Load("debain-demo")
-	if err == nil || !strings.Contains(err.Error(), "debian-demo, freebsd-diskless") {
+	if err == nil || !strings.Contains(err.Error(), "debian-demo, debian-slurm, freebsd-diskless") {
 		t.Error(err)
 	}
 }
