@@ -299,7 +299,7 @@ func (h *host) run(ctx context.Context, o serveOptions) error {
 	volumes := h.volumes(sink)
 	defer volumes.Close()
 	server.Config = serve.Config{Interface: o.iface, DHCP: o.dhcp, Events: sink, Log: h.term.logger(), Now: time.Now}
-	server.Backends, server.Node = volumes.Backends(), h.nodeAPI(sink)
+	server.Backends, server.Node = volumes.Backends(), h.nodeAPI(sink, volumes.Regions())
 	return server.Run(ctx)
 }
 
