@@ -74,7 +74,7 @@ type request struct {
 	fsid  uint64
 	meter Meter
 	file  rootfs.File
-	attr rootfs.Attr
+	attr  rootfs.Attr
 }
 
 // Serve answers one NFS call. It is the hot path: on a hit nothing in it
@@ -102,7 +102,7 @@ func (s *Server) Serve(c *rpc.Call, out *rpc.Reply) rpc.Status {
 func (s *Server) foreign(handle []byte, c *rpc.Call, out *rpc.Reply) rpc.Status {
 	for _, m := range s.backends {
 		if m.Backend.Owns(handle) {
-			if !c.MayBlock {
+			if !c.MayBlock && !c.MayPause {
 				return rpc.WouldBlock
 			}
 			s.session(c.Peer).counters.Calls[c.Procedure].Add(1)

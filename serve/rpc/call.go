@@ -67,6 +67,9 @@ type Call struct {
 	// wait for disk or network. Where it is false, it answers WouldBlock
 	// instead of waiting.
 	MayBlock bool
+	// MayPause says that the handler may wait for this machine's own disk,
+	// though not for the network: no other call is held up by that.
+	MayPause bool
 }
 
 // Status is how a call that was understood went (accept_stat of RFC 5531, 9).

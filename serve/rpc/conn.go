@@ -32,6 +32,7 @@ type conn struct {
 	out     *Reply
 	workers sync.WaitGroup
 	send    sender
+	alone   alone
 	// stopping is set when the server drains: no more is read.
 	stopping atomic.Bool
 	// readAt and partialAt are ticks: when something was last read, and when
@@ -86,6 +87,7 @@ func (c *conn) read() error {
 			continue
 		}
 		c.flush()
+		c.alone.read()
 		if c.stopping.Load() {
 			return nil
 		}
@@ -101,12 +103,27 @@ func (c *conn) serveRecord(record []byte) {
 	if v == dispatch {
 		c.s.Stats.CallsTCP.Add(1)
 	}
-	if c.s.answer(v, &c.call, c.out) {
+	c.alone.call()
+	if c.s.answer(v, &c.call, c.out) && !c.pause(v) {
 		c.handOver(record)
 	}
 	if c.out.size() >= flushAt {
 		c.flush()
 	}
+}
+
+// pause answers a call here though it waits for the disk, if it is the only one
+// in flight. It tells whether that was done.
+func (c *conn) pause(v verdict) bool {
+	if !c.alone.likely() || c.in.partial() || len(c.who.slots) > 0 || !c.tryEnter() {
+		return false
+	}
+	c.call.MayPause = true
+	later := c.s.answer(v, &c.call, c.out)
+	c.call.MayPause = false
+	<-c.s.workers
+	<-c.who.slots
+	return !later
 }
 
 // handOver hands the call in record to a worker. Where the client has too many

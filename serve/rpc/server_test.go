@@ -30,6 +30,7 @@ const (
 	lend    = 4 // lends as many bytes as its argument says
 	garbled = 5 // finds its arguments wrong after it wrote half an answer
 	silent  = 6 // gives no answer
+	disk    = 7 // needs the disk, and tells whether others were held up
 )
 
 // program is a program with manners good and bad.
@@ -70,6 +71,11 @@ func (p *program) Serve(c *rpc.Call, out *rpc.Reply) rpc.Status {
 		return rpc.GarbageArgs
 	case silent:
 		return rpc.NoReply
+	case disk:
+		if !c.MayBlock && !c.MayPause {
+			return rpc.WouldBlock
+		}
+		out.Bool(c.MayPause)
 	default:
 		return rpc.ProcUnavail
 	}
@@ -278,6 +284,33 @@ func TestCallsThatWaitDoNotHoldUpOthers(t *testing.T) {
 				t.Fatalf("%s: got %q, %v", network, r.Body, err)
 			}
 		}
+	}
+}
+
+// TestOnlyACallAloneIsServedWhereItWasRead: calls that need the disk go to
+// workers, until they have come one at a time for a while; with others beside
+// it, a call goes to a worker again.
+func TestOnlyACallAloneIsServedWhereItWasRead(t *testing.T) {
+	s := serve(t, rpc.Limits{})
+	c := s.dial(t, "tcp")
+	inPlace := func() (n uint32) {
+		for range 20 {
+			n += binary.BigEndian.Uint32(mustCall(t, c, disk, nil).Body)
+		}
+		return n
+	}
+	if n := inPlace(); n == 0 || n > 12 {
+		t.Errorf("of 20 calls, one at a time, %d were served where they were read; the first eight may not be", n)
+	}
+	msg := rpctest.Record(rpctest.Message(1, testProgram, 2, disk, rpctest.None(), nil))
+	c.Write(bytes.Repeat(msg, 3))
+	for range 3 {
+		if r, err := c.Receive(); err != nil || binary.BigEndian.Uint32(r.Body) != 0 {
+			t.Errorf("a call of three together held up the others: %+v, %v", r, err)
+		}
+	}
+	if n := inPlace(); n == 0 || n > 12 {
+		t.Errorf("after that, %d of 20", n)
 	}
 }
 

@@ -184,6 +184,9 @@ func (o *diskObject) readlink() (string, error) {
 // sync is fsync(2). What cannot be opened, such as a symlink, has nothing to
 // sync but its name, which is its directory's.
 func (o *diskObject) sync() error {
+	if fd := o.f.opened(); fd >= 0 { // only regular files are
+		return o.f.syncs.wait(func() error { return fsync(fd) })
+	}
 	st, err := stat(o.f.path)
 	if err != nil {
 		return err

@@ -132,6 +132,13 @@ func (f *openFile) open(how func() (int, error)) (int, error) {
 	return fd, err
 }
 
+// opened is the descriptor to read and write by, or -1 where there is none yet.
+func (f *openFile) opened() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.data
+}
+
 func (f *openFile) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
