@@ -199,7 +199,7 @@ func (c *collection) retain(fixed []root) error {
 	}
 	dated := make([]datedTag, 0, len(tags))
 	for _, t := range tags {
-		dated = append(dated, datedTag{t.Name, t.Descriptor.Digest, c.s.taggedAt(t)})
+		dated = append(dated, datedTag{t.Name, c.holds(t.Descriptor), c.s.taggedAt(t)})
 	}
 	c.report.Untagged = expired(dated, fixed, c.o.Keep)
 	if c.o.DryRun || len(c.report.Untagged) == 0 {
@@ -216,10 +216,25 @@ func (c *collection) retain(fixed []root) error {
 	})
 }
 
+// holds are an image's digest and its nodes' manifests': a node has one of these
+// mounted, and a cluster the whole image pinned. Of an image that cannot be read
+// it is the first alone; marking stops at that.
+func (c *collection) holds(d ocispec.Descriptor) []digest.Digest {
+	all := []digest.Digest{d.Digest}
+	nodes, err := c.s.Nodes(context.Background(), d)
+	if err != nil {
+		return all
+	}
+	for _, n := range nodes {
+		all = append(all, n.Descriptor.Digest)
+	}
+	return all
+}
+
 type datedTag struct {
-	name   string
-	digest digest.Digest
-	at     time.Time
+	name  string
+	holds []digest.Digest
+	at    time.Time
 }
 
 // expired decides which tags go: of each name all but the newest keep, unless
@@ -231,7 +246,7 @@ func expired(tags []datedTag, fixed []root, keep int) []string {
 	for _, t := range tags {
 		name := repository(t.name)
 		seen[name]++
-		needed := slices.ContainsFunc(fixed, func(r root) bool { return r.digest == t.digest })
+		needed := slices.ContainsFunc(fixed, func(r root) bool { return slices.Contains(t.holds, r.digest) })
 		if seen[name] > keep && !needed {
 			gone = append(gone, t.name)
 		}

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -200,6 +201,64 @@ func TestTheRetentionRuleKeepsTheLastTagsAndAllThatIsPinned(t *testing.T) {
 	}
 	if h, err := s.History(context.Background(), "web:2"); err != nil || h[0].To != "" || !strings.Contains(h[0].Why, "retention") {
 		t.Errorf("the history does not say why: %+v, %v", h, err)
+	}
+}
+
+// TestTheRetentionRuleKeepsTheTagOfAMountedImage: a node has one manifest of an
+// image mounted, and the tag names the whole.
+func TestTheRetentionRuleKeepsTheTagOfAMountedImage(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir(), store.Options{})
+	for i, name := range []string{"web:1", "web:2", "web:3"} {
+		d := registrytest.Cluster(t, s.Images(), uint64(i+1))
+		tag(t, s, d, name)
+		if name != "web:1" {
+			continue
+		}
+		nodes, err := s.Nodes(ctx, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.SetMounted("web", "n2", nodes[1].Descriptor.Digest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report := collect(t, s, store.GCOptions{Keep: 1})
+	if want := []string{"web:2"}; !slices.Equal(report.Untagged, want) {
+		t.Errorf("untagged %q, want %q", report.Untagged, want)
+	}
+}
+
+// TestACollectionLeavesAloneWhatIsTheNodes: nothing but blobs, copies and
+// results of steps goes, however old the rest is.
+func TestACollectionLeavesAloneWhatIsTheNodes(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, store.Options{})
+	registrytest.Cluster(t, s.Images(), 1)
+	files := []string{
+		"persist/web/n1/home/ada/thesis.tex", "cow/web/n1/changes/%2Fetc/journal", "cow/web/n1/changes/%2Fetc/bodies/7",
+		"cow/web/n1/persist/journal", "secrets/web/n1/ssh/ssh_host_rsa_key", "events/web/2026-01-01.jsonl", "reads/web/n1",
+		"what/a/later/version/keeps",
+	}
+	for _, f := range files {
+		name := filepath.Join(dir, filepath.FromSlash(f))
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(f), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	age(t, s, 400*24*time.Hour)
+	report, err := s.GC(context.Background(), store.GCOptions{Keep: 1, Grace: -1, CacheAge: -1})
+	if err != nil || len(report.Blobs) == 0 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	open(t, dir, store.Options{}) // which sweeps
+	for _, f := range files {
+		if got, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(f))); string(got) != f {
+			t.Errorf("%s: %v", f, err)
+		}
 	}
 }
 
