@@ -2,7 +2,8 @@
 # Measures our NFS responder beside nfs-ganesha (FSAL VFS) in the same run, in a
 # network namespace of its own, with bench/nfs/load.c as the client, and prints
 # a Markdown table: server CPU per call, MB/s, and their ratios. Each cell is
-# the best of ROUNDS runs of SECONDS each, the two servers by turns.
+# the best of ROUNDS runs of SECONDS each, the two servers by turns. Then what
+# 1,000 nodes on one base cost in memory.
 #
 #   sudo bench/nfs.sh [FILTER]          rows whose name contains FILTER
 #   ROUNDS=3 SECONDS_EACH=3 FILES=30000 sudo -E bench/nfs.sh
@@ -22,6 +23,7 @@ if [ -z "${RHIZOME_BENCH_INSIDE:-}" ]; then
 	trap 'rm -rf "$WORK"' EXIT
 	gcc -O2 -Wall -Wextra -o "$WORK/load" bench/nfs/load.c
 	go build -o "$WORK/server" ./bench/nfs/server
+	go build -o "$WORK/nodes" ./bench/nfs/nodes
 	RHIZOME_BENCH_INSIDE=$WORK ROUNDS=$ROUNDS SECONDS_EACH=$SECONDS_EACH FILES=$FILES \
 		unshare --net --mount --pid --fork --kill-child --mount-proc "$0" "$FILTER"
 	exit
@@ -103,3 +105,7 @@ row "READ 8 KiB over UDP, 1 x 1" -c 1 -q 1 udpread big 8192
 row "walk and read $FILES files, 1 x 16" -c 1 -q 16 walk small
 kill $OURS
 wait $OURS || true
+if [[ "memory" == *"$FILTER"* ]]; then
+	echo
+	./nodes
+fi
