@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"rhizome/cmd/rhizome-node/internal/agent"
+	"rhizome/cmd/rhizome-node/internal/prefetch"
 )
 
 // version is set by the linker.
@@ -17,6 +18,9 @@ var version = "unknown"
 
 func main() {
 	n := &program{out: os.Stdout, err: os.Stderr, dir: agent.RunDir()}
+	if dir := os.Getenv("RHIZOME_RUN"); dir != "" {
+		n.dir = dir
+	}
 	os.Exit(n.run(context.Background(), os.Args[1:]))
 }
 
@@ -37,9 +41,12 @@ func commands() []command {
 	return []command{
 		{"early", "", "answer the early script, which runs it", (*program).early},
 		{"heartbeat", "", "tell the server that the node lives, until it is ended", (*program).heartbeat},
+		{"drop", "REGION", "forget a region that a prefetch left in memory", (*program).drop},
 		{"job", "NAME -- COMMAND...", "run a command as a named job, for the server to learn what it reads", (*program).job},
+		{"prefetch", "[OPTIONS] PATH... -- COMMAND...", "work on paths of a writable export in memory", (*program).prefetch},
 		{"report", "STEP begin|ok|failed|skipped [MESSAGE]", "tell the server of a step", (*program).report},
 		{"up", "", "tell the server that userland is up", (*program).up},
+		{"status", "[--json]", "list leases, and regions in memory", (*program).status},
 		{"version", "", "print the version", (*program).version},
 	}
 }
@@ -48,6 +55,9 @@ func (p *program) run(ctx context.Context, args []string) int {
 	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
 		p.usage()
 		return helpCode(args)
+	}
+	if args[0] == prefetch.InsideName {
+		return p.exit(p.inside(ctx, args[1:]))
 	}
 	for _, c := range commands() {
 		if c.name == args[0] {

@@ -49,7 +49,7 @@ func (e *StatusError) Error() string {
 func IsNetwork(err error) bool {
 	var status *StatusError
 	if errors.As(err, &status) {
-		return status.Status == 429 || status.Status >= 500
+		return status.Status == 429 || status.Status >= 500 && status.Status != 507 // no room
 	}
 	return err != nil && !errors.Is(err, context.Canceled)
 }
@@ -235,4 +235,13 @@ func problem(resp *wire.Response) error {
 		e.Message = fmt.Sprintf("the server answers with status %d: %.200s", resp.Status, bytes.TrimSpace(data))
 	}
 	return e
+}
+
+// ConflictOf gives what the server said of a conflict, or nil.
+func ConflictOf(err error) *nodeapi.Conflict {
+	var status *StatusError
+	if errors.As(err, &status) && status.Status == 409 {
+		return &status.Conflict
+	}
+	return nil
 }
