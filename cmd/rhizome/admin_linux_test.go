@@ -45,7 +45,12 @@ func openCounter(t *testing.T, binary string) counter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.Stop)
+	t.Cleanup(func() {
+		s.Stop()
+		if t.Failed() {
+			t.Logf("serve's last words:\n%s", s.Console.Tail(4000))
+		}
+	})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, _, err := s.Console.Wait(ctx, 0, `serve\.ready`); err != nil {
@@ -117,4 +122,46 @@ func (c counter) refused(binary, addr, part string) {
 func lastLine(s string) string {
 	lines := strings.Split(strings.TrimSpace(s), "\n")
 	return lines[len(lines)-1]
+}
+
+// Issue 6: the interface goes down and up, loses its address, and is made anew:
+// serve says so, and answers by every protocol when it is back.
+func TestServeOutlivesItsInterface(t *testing.T) {
+	if err := rig.Usable(); err != nil {
+		t.Skipf("skipped: %v", err)
+	}
+	binary := filepath.Join(t.TempDir(), "rhizome")
+	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	c := openCounter(t, binary)
+	guest, err := rig.NewNet(t.Context(), c.n.Name+"-g", "10.99.9.1/24")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { guest.Close() })
+	c.run("ip", "link", "add", "card", "type", "veth", "peer", "name", "card", "netns", guest.Name)
+	c.run("ip", "link", "set", "card", "master", "br0", "up")
+	(counter{t, guest, ""}).run("ip", "link", "set", "card", "address", "52:54:00:77:00:01", "up")
+	for _, step := range []struct{ name, commands string }{
+		{"nothing happened", "true"},
+		{"down and up", "ip link set br0 down; ip link set br0 up"},
+		{"another address and back", "ip addr add 10.88.0.1/24 dev br0; ip addr del 10.77.0.1/24 dev br0; ip addr add 10.77.0.1/24 dev br0; ip addr del 10.88.0.1/24 dev br0"},
+		{"made anew", "ip link del br0; ip link add br0 type bridge; ip addr add 10.77.0.1/24 dev br0; ip link set br0 up; ip link set card master br0 up"},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			c := counter{t, c.n, c.store}
+			c.run("sh", "-c", step.commands)
+			if got := c.run("curl", "-s", "http://10.77.0.1/boot.ipxe"); !strings.Contains(got, "no node of this cluster has the address") {
+				t.Errorf("HTTP: %s", got)
+			}
+			if got := c.run("rpcinfo", "-T", "udp", "10.77.0.1", "nfs", "3"); !strings.Contains(got, "ready and waiting") {
+				t.Errorf("NFS: %s", got)
+			}
+			// udhcpc asks until it is answered: serve may be opening its sockets.
+			if got := (counter{t, guest, ""}).run("busybox", "udhcpc", "-i", "card", "-f", "-q", "-n", "-t", "30", "-T", "1", "-s", "/bin/true"); !strings.Contains(got, "lease of 10.77.0.11 obtained") {
+				t.Errorf("DHCP: %s", got)
+			}
+		})
+	}
 }

@@ -240,7 +240,8 @@ func TestAFloodOfCausesIsBoundedAndPasses(t *testing.T) {
 
 func TestWhatHappensToTheInterfaceIsSaid(t *testing.T) {
 	up := state{index: 2, up: true, mac: serverMAC, addrs: []netip.Addr{serverIP}}
-	down, bare, anew, other := up, up, up, up
+	down, bare, anew, other, blank := up, up, up, up, up
+	blank.mac = nil
 	down.up = false
 	bare.addrs = nil
 	anew.index = 3
@@ -253,6 +254,7 @@ func TestWhatHappensToTheInterfaceIsSaid(t *testing.T) {
 		"nothing": {up, up, 0, false}, "down": {up, down, 1, false}, "up": {down, up, 1, false}, "address lost": {up, bare, 1, false},
 		"address back": {bare, up, 1, false}, "gone": {up, state{}, 1, true}, "still gone": {state{}, state{}, 0, false},
 		"back": {state{}, up, 1, true}, "made anew": {up, anew, 1, true}, "another MAC": {up, other, 1, true},
+		"no MAC": {up, blank, 1, true}, "still no MAC": {blank, blank, 0, false}, "a MAC again": {blank, up, 1, true},
 	} {
 		if got := differences(c.was, c.is, Config{ServerAddr: serverIP}); len(got) != c.want {
 			t.Errorf("%s: it says %q", name, got)
@@ -260,6 +262,9 @@ func TestWhatHappensToTheInterfaceIsSaid(t *testing.T) {
 		if c.was.sameLink(c.is) == c.reopen {
 			t.Errorf("%s: sockets opened anew: %v", name, !c.reopen)
 		}
+	}
+	if blank.ready() || (state{}).ready() || !down.ready() {
+		t.Error("sockets are opened on an interface without a MAC")
 	}
 }
 

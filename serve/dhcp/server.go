@@ -73,7 +73,7 @@ func (s *Server) Serve(ctx context.Context) error {
 // not end the service of a rack.
 func (s *Server) reopen(ctx context.Context, now state) (*session, state) {
 	for ctx.Err() == nil {
-		session, err := s.open(ctx, now)
+		session, err := s.openReady(ctx, now)
 		if err == nil {
 			return session, now
 		}
@@ -85,6 +85,14 @@ func (s *Server) reopen(ctx context.Context, now state) (*session, state) {
 		now = inspect(s.Config.Interface)
 	}
 	return nil, now
+}
+
+// openReady is open for an interface that may be changing.
+func (s *Server) openReady(ctx context.Context, now state) (*session, error) {
+	if !now.ready() {
+		return nil, fmt.Errorf("serving DHCP on %q: the interface is gone, or has no MAC", s.Config.Interface)
+	}
+	return s.open(ctx, now)
 }
 
 func (s *Server) defaults() {
@@ -149,7 +157,7 @@ func (s *Server) follow(ctx context.Context, now state, changes <-chan struct{})
 			s.Log.Warn(what, "interface", s.Config.Interface)
 		}
 		now = next
-		if now.exists() && !now.sameLink(opened) {
+		if now.ready() && !now.sameLink(opened) {
 			return now
 		}
 	}

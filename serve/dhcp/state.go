@@ -36,7 +36,12 @@ func inspect(name string) state {
 	return st
 }
 
-func (st state) exists() bool          { return st.index != 0 }
+func (st state) exists() bool { return st.index != 0 }
+
+// ready says whether frames can be sent. A bridge whose last port goes has a MAC
+// of zeros for a moment, which net shows as none.
+func (st state) ready() bool { return st.exists() && len(st.mac) == 6 }
+
 func (st state) has(a netip.Addr) bool { return slices.Contains(st.addrs, a) }
 
 // sameLink says whether sockets that were bound to the one still work with the
@@ -65,6 +70,10 @@ func differences(was, is state, c Config) []string {
 		return []string{"the interface is back: listening anew"}
 	case was.index != is.index:
 		return []string{"the interface was made anew: listening anew"}
+	case !is.ready() && !was.ready():
+		return nil
+	case !is.ready():
+		return []string{"the interface has no MAC: nodes get no answer until it has"}
 	case !was.sameLink(is):
 		return []string{"the interface has another MAC now, " + is.mac.String() + ": listening anew"}
 	}
