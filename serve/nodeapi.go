@@ -37,6 +37,7 @@ func (m *Machine) plan() nodeapi.Plan {
 			p.Layers = append(p.Layers, l)
 		}
 		if p.Root == "precache" && l.DiffID == m.Node.Bundle {
+			l.Folders, l.Private = m.Node.BundleFolders, m.Node.BundlePrivate
 			p.Bundle = &l
 		}
 	}

@@ -20,6 +20,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(serveEnv); dir != "" {
 		serveForever(dir)
 	}
+	if dir := os.Getenv(commitEnv); dir != "" {
+		commitAndDie(dir)
+	}
 	os.Exit(m.Run())
 }
 

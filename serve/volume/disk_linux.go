@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -24,7 +25,8 @@ type disk struct {
 	files  *fileCache
 	quota  *quota
 	// done are commits of leases that a server before this one carried out.
-	done map[string]string
+	doneMu sync.Mutex
+	done   map[string]string
 }
 
 // openDisk opens a folder; it fails where the host cannot open files by handle.

@@ -20,11 +20,13 @@ import (
 // regionWorld has two nodes that share an export, mounted at /shared.
 func regionWorld(t *testing.T) (w *world, h1, h2 nodeapi.Holder) {
 	t.Helper()
+	needRoot(t)
 	w = newWorld(t, func(n *Node) { n.Shared = "/shared" })
-	h := func(name, addr string) nodeapi.Holder {
-		return nodeapi.Holder{Cluster: "c", Node: name, Boot: "b1", Addr: netip.MustParseAddr(addr)}
-	}
-	return w, h("n1", addr1), h("n2", addr2)
+	return w, holderOf("n1", addr1), holderOf("n2", addr2)
+}
+
+func holderOf(name, addr string) nodeapi.Holder {
+	return nodeapi.Holder{Cluster: "c", Node: name, Boot: "b1", Addr: netip.MustParseAddr(addr)}
 }
 
 // sharedDir is where the shared export lies.
@@ -317,4 +319,58 @@ func TestWhatANodeMaySendBackIsInsideOfTheRegion(t *testing.T) {
 			t.Errorf("%s was leased: %+v", p, l)
 		}
 	}
+}
+
+// Who reads a region over NFS while it is written back gets the old bytes, the
+// new ones, or is told that its handle is stale.
+func TestAnNFSClientNeverReadsAMix(t *testing.T) {
+	w, h1, _ := regionWorld(t)
+	lay(t, w, "src/a", "old", "src/same", "same", "src/dir/b", "old b")
+	c := w.dial(addr2)
+	root := c.mustMount("/shared/c")
+	handles := map[string]handle{}
+	for _, p := range []string{"src", "src/a", "src/same", "src/dir", "src/dir/b"} {
+		handles[p] = c.walk(root, strings.Split(p, "/")...)
+	}
+	l := leased(t, w, h1, nodeapi.Write, "/shared/src")
+	streamed(t, w, h1, l.ID)
+	if _, err := commitTo(w, h1, l.ID, "c", changesOf(t, wrote("shared/src/a", "new"), removed("shared/src/dir"))); err != nil {
+		t.Fatal(err)
+	}
+	for p, want := range map[string]status{"src": statusStale, "src/a": statusStale, "src/same": statusOK, "src/dir": statusStale, "src/dir/b": statusStale} {
+		if _, got := c.getattr(handles[p]); got != want {
+			t.Errorf("the old handle of %s gives %v, and not %v", p, got, want)
+		}
+	}
+	if got := c.content(c.walk(root, "src", "a")); got != "new" {
+		t.Errorf("by its name, the file has %q", got)
+	}
+	if got := c.content(handles["src/same"]); got != "same" {
+		t.Errorf("by its old handle, the file that nobody changed has %q", got)
+	}
+}
+
+// FuzzRegionChanges: whatever a node sends is refused, or names nothing outside
+// of the region, nothing twice, and bytes that are in the stream.
+func FuzzRegionChanges(f *testing.F) {
+	at := []place{{spec: spec{name: "/shared/c", mount: "/shared"}, node: "/shared/src", below: "src"}}
+	f.Add(changesOf(f, wrote("shared/src/a", "abc"), removed("shared/src/b"), of(tar.TypeSymlink, "shared/src/l", "/etc")))
+	f.Add(changesOf(f, wrote("shared/src/../x", "abc")))
+	f.Add(changesOf(f, meta("shared/src/a", 0o600), of(tar.TypeLink, "shared/src/b", "shared/src/a")))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		all, err := readChanges(bytes.NewReader(data), at)
+		if err != nil {
+			return
+		}
+		seen := map[string]bool{}
+		for _, c := range all {
+			inside := func(p string) bool { return p == "src" || strings.HasPrefix(p, "src/") && filepath.Clean(p) == p }
+			if !inside(c.path) || c.link != "" && !inside(c.link) || seen[c.path] || c.offset < 0 || c.offset+c.size > int64(len(data))+1024 {
+				t.Errorf("%+v", c)
+			}
+			seen[c.path] = true
+		}
+		_ = units(all, &regionList{}, at)
+	})
 }

@@ -61,6 +61,7 @@ func (b *stageBuilder) build(changes []regionChange) (ino uint64, err error) {
 		if err := b.apply(c); err != nil {
 			return 0, fmt.Errorf("%q: %w", c.path, err)
 		}
+		b.step("built")
 	}
 	for _, d := range slices.Backward(b.dirs) {
 		if err := b.finishDir(d); err != nil {

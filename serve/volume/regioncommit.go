@@ -14,11 +14,13 @@ import (
 
 // regional is a tree whose parts can be switched to a new state at once.
 type regional interface {
-	// newStage makes a place beside the tree for the commit of a lease.
-	newStage(lease string) (regionStage, error)
+	// newStage makes a place beside the tree for the commit of a lease; step is
+	// told of each step.
+	newStage(lease string, step func(string)) (regionStage, error)
 	// finished is the commit of a lease that was carried out though the
 	// server died before it could say so, or "".
 	finished(lease string) (commit string)
+	// settled forgets it, once the holder was told.
 	settled(lease string)
 }
 
@@ -61,6 +63,11 @@ type commit struct {
 // the region is not what was streamed any more, none; then they are kept aside,
 // and the error is a *nodeapi.ConflictError that names them.
 func (r *Regions) Commit(ctx context.Context, h nodeapi.Holder, id, commitID string, body io.Reader) (nodeapi.Committed, error) {
+	release, err := r.begin(id)
+	if err != nil {
+		return nodeapi.Committed{}, err
+	}
+	defer release()
 	l, n, at, err := r.snapshot(h, id)
 	if err != nil {
 		return nodeapi.Committed{}, err
@@ -68,14 +75,6 @@ func (r *Regions) Commit(ctx context.Context, h nodeapi.Holder, id, commitID str
 	if l.Mode != nodeapi.Write {
 		return nodeapi.Committed{}, wrong("the lease %q is for reading", id)
 	}
-	if commitID != "" && l.Commit == commitID {
-		return nodeapi.Committed{Version: l.Version}, nil // its answer was lost
-	}
-	release, err := r.begin(id)
-	if err != nil {
-		return nodeapi.Committed{}, err
-	}
-	defer release()
 	x, err := r.v.use(n, at[0].spec)
 	if err != nil {
 		return nodeapi.Committed{}, err
@@ -85,11 +84,15 @@ func (r *Regions) Commit(ctx context.Context, h nodeapi.Holder, id, commitID str
 	if !ok {
 		return nodeapi.Committed{}, wrong("%q can only be leased to read", at[0].node)
 	}
+	if commitID != "" && l.Commit == commitID { // its answer was lost
+		tree.settled(id)
+		return nodeapi.Committed{Version: l.Version}, nil
+	}
 	c := &commit{r: r, h: h, l: l, id: commitID, n: n, at: at, x: x}
 	if commitID != "" && tree.finished(id) == commitID {
 		return c.settle(ctx, tree)
 	}
-	if c.stage, err = tree.newStage(id); err != nil {
+	if c.stage, err = tree.newStage(id, r.v.config.step); err != nil {
 		return nodeapi.Committed{}, full(err)
 	}
 	return c.run(ctx, body)
@@ -135,6 +138,7 @@ func (c *commit) run(ctx context.Context, body io.Reader) (done nodeapi.Committe
 	if c.list, err = c.r.list(ctx, c.n, c.at); err != nil {
 		return done, err
 	}
+	c.r.v.config.step("spooled")
 	if c.list.version() != c.l.Version {
 		return done, c.keep("the region changed meanwhile")
 	}
@@ -221,6 +225,7 @@ func (c *commit) swap(ctx context.Context) (why string, done nodeapi.Committed, 
 		}
 	}
 	done, err = c.note(ctx, t, l)
+	c.r.v.config.step("noted")
 	c.stage.drop()
 	return "", done, err
 }

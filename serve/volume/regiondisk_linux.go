@@ -39,6 +39,7 @@ type diskStage struct {
 	added int64
 	// swapped is set when the old state lies here.
 	swapped bool
+	step    func(string)
 }
 
 // stageUnit is a folder, or a file, that is switched as one.
@@ -92,12 +93,12 @@ func (d *disk) beneath(p string, flags uint64) (int, error) {
 	})
 }
 
-func (d *disk) newStage(lease string) (regionStage, error) {
+func (d *disk) newStage(lease string, step func(string)) (regionStage, error) {
 	all, err := d.openStages(true)
 	if err != nil {
 		return nil, err
 	}
-	s := &diskStage{d: d, id: lease, all: all}
+	s := &diskStage{d: d, id: lease, all: all, step: step}
 	if err := s.begin(); err != nil {
 		s.drop()
 		return nil, fmt.Errorf("making a place for the changes: %w", err)
@@ -181,13 +182,16 @@ func (s *diskStage) flush() error {
 // its switch is the one instant; with several, the journal sees to the rest.
 func (s *diskStage) swap(lease, commit string) error {
 	j := stageJournal{Lease: lease, Commit: commit, Units: s.units}
+	s.step("ready")
 	if err := s.write(&j); err != nil {
 		return err
 	}
+	s.step("journal")
 	for i, u := range j.Units {
 		if err := s.exchange(u); err != nil {
 			return errors.Join(err, s.undo(j.Units[:i]))
 		}
+		s.step("switched")
 	}
 	s.swapped = true
 	return nil
@@ -325,11 +329,17 @@ func (s *diskStage) finish(j *stageJournal) error {
 	return errors.Join(err, s.here.RemoveAll(spoolFile))
 }
 
-func (d *disk) finished(lease string) string { return d.done[lease] }
+func (d *disk) finished(lease string) string {
+	d.doneMu.Lock()
+	defer d.doneMu.Unlock()
+	return d.done[lease]
+}
 
 // settled forgets a commit that its holder was told of.
 func (d *disk) settled(lease string) {
+	d.doneMu.Lock()
 	delete(d.done, lease)
+	d.doneMu.Unlock()
 	if all, err := d.openStages(false); err == nil {
 		_ = all.RemoveAll(lease)
 		all.Close()

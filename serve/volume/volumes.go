@@ -53,6 +53,10 @@ type Config struct {
 	Events boot.Sink
 	// Now is the clock; nil is the system's.
 	Now func() time.Time
+
+	// step is called by tests at each step of a commit that a crash could
+	// come after.
+	step func(what string)
 }
 
 // Volumes serves the writable exports of all nodes. An export is opened, and
@@ -84,6 +88,9 @@ type slot struct {
 func New(c Config) *Volumes {
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.step == nil {
+		c.step = func(string) {}
 	}
 	v := &Volumes{config: c, replays: newReplays(), exports: map[exportID]*slot{}, states: map[string]*nodeState{}}
 	v.life.renew()

@@ -226,7 +226,7 @@ func (w *world) config() Config {
 		Nodes:   w.nodes,
 		Persist: func(c, n string) (string, error) { return w.folder("persist", c, n) },
 		State:   func(c, n string) (string, error) { return w.folder("cow", c, n) },
-		Now: w.clock,
+		Now:     w.clock,
 		Events: func(e boot.Event) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

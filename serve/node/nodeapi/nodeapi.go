@@ -76,6 +76,10 @@ type Layer struct {
 	Uncompressed int64 `json:"uncompressed,omitempty"`
 	// Index is where in the blob its tree index lies, with its digest.
 	Index *Span `json:"index,omitempty"`
+	// Of a bundle: Folders are where it is laid over the root, hottest first,
+	// and Private says that not everybody may read all of it.
+	Folders []string `json:"folders,omitempty"`
+	Private bool     `json:"private,omitempty"`
 }
 
 // Span is a part of a blob: offset and size in bytes, and a digest.
