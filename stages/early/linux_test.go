@@ -1,0 +1,132 @@
+package early
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// linuxStub stands for each command that Debian's script calls.
+const linuxStub = `#!/bin/sh
+name=${0##*/}
+case "$name $*" in "tar "*-xpf*) cat >/dev/null ;; esac
+echo "$name $*" | sed "s#$TOP##g" >>"$LOG"
+case "$name $*" in
+$FAIL) echo "$name:  it fails" >&2; exit 1 ;;
+"rhizome-node early")
+	while read -r line; do
+		echo "  told: $line" >>"$LOG"
+		case $line in
+		hello*) cp "$TOP/plan" "$TOP/run/rhizome/plan"; echo ok "node n1 of web" ;;
+		fill*) echo "$FILL" ;;
+		ram*) echo "$RAM" ;;
+		end) break ;;
+		esac
+	done ;;
+"chroot . "*) shift 2; exec sh "$TOP/early.sh" "$@" ;;
+esac
+exit 0
+`
+
+const linuxPlan = "plan_root='%'\nplan_etc='10.77.0.1:/cow/n1/etc'\nplan_persist='10.77.0.1:/persist/n1'\nplan_shared='10.77.0.1:/shared/web'\n"
+
+// linuxRun is one run of the script and what stands around it.
+type linuxRun struct {
+	conf, fail, fill, ram string
+	withoutNode           bool
+}
+
+// run runs the script over stubs and returns what it called, in order.
+func (c linuxRun) run(t *testing.T) string {
+	t.Helper()
+	top := t.TempDir()
+	bin := filepath.Join(top, "stub")
+	for _, d := range []string{bin, top + "/usr/sbin", top + "/etc/rhizome", top + "/persist", top + "/shared", top + "/run", top + "/usr/lib/rhizome/root", top + "/sbin"} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile("files/linux.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := strings.NewReplacer("PATH=/usr/sbin:/usr/bin:/sbin:/bin", "PATH="+bin+":/usr/bin:/bin",
+		"\nconf=", "\nconf="+top, "\nnode=", "\nnode="+top, "\nplace=", "\nplace="+top, "\nhere=", "\nhere="+top,
+		"/proc/cmdline", top+"/cmdline", "/proc/filesystems", top+"/filesystems",
+		"in /sbin/init ", "in "+top+"/sbin/init ").Replace(string(text))
+	root := "nfs"
+	for _, mode := range []string{"precache", "ram"} {
+		if strings.Contains(c.conf, "root='"+mode+"'") {
+			root = mode
+		}
+	}
+	for file, content := range map[string]string{
+		"early.sh": script, "stub/all": linuxStub, "plan": strings.Replace(linuxPlan, "%", root, 1),
+		"cmdline": "quiet nfsroot=10.77.0.1:/nodes/n1,vers=3,nolock init=/usr/sbin/rhizome-early\n", "filesystems": "nodev\ttmpfs\nnodev\toverlay\n",
+		"etc/rhizome/early.conf": strings.NewReplacer("'/persist", "'"+top+"/persist", "'/shared", "'"+top+"/shared").Replace(c.conf),
+		"sbin/init":              "#!/bin/sh\necho \"init $*\" >>\"$LOG\"\n",
+	} {
+		if err := os.WriteFile(filepath.Join(top, file), []byte(content), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"mount", "umount", "tar", "cp", "chmod", "modprobe", "pivot_root", "chroot"} {
+		if err := os.Symlink("all", filepath.Join(bin, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !c.withoutNode {
+		if err := os.Symlink("../../stub/all", top+"/usr/sbin/rhizome-node"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The stub of rhizome-node needs the real cp.
+	stub := strings.Replace(linuxStub, `cp "$TOP/plan"`, `/bin/cp "$TOP/plan"`, 1)
+	if err := os.WriteFile(filepath.Join(top, "stub/all"), []byte(stub), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	log := filepath.Join(top, "log")
+	cmd := exec.Command("sh", top+"/early.sh", "splash")
+	cmd.Env = []string{"LOG=" + log, "TOP=" + top, "FAIL=" + c.fail, "FILL=" + c.fill, "RAM=" + c.ram}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("the kernel would panic: %v\n%s", err, out)
+	}
+	done, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	does, told := calls(string(done))
+	return strings.ReplaceAll(does+"# on the console\n"+string(out)+"# told to rhizome-node\n"+told, top, "")
+}
+
+const linuxTmpfs = "tmpfs='1777 64m /tmp\n0755 - /var'\n"
+
+// What the script does in each mode, and with each fault, is recorded: in every
+// case init runs in the end.
+func TestDebiansScriptAlwaysComesToInit(t *testing.T) {
+	for name, c := range map[string]linuxRun{
+		"nfs":              {conf: "root='nfs'\netc='volatile'\npersist='/persist'\nshared='/shared'\n" + linuxTmpfs, fail: "-"},
+		"precache":         {conf: "root='precache'\netc='persistent'\n" + linuxTmpfs, fail: "-", fill: "ok 30.0 MB in 900 entries lie over /usr"},
+		"slow-link":        {conf: "root='precache'\n" + linuxTmpfs, fail: "-", fill: "later the link is slow: going on in the background"},
+		"damaged-bundle":   {conf: "root='precache'\n" + linuxTmpfs, fail: "-", fill: "failed going on without the bundle: the blob has the digest sha256:ff"},
+		"program-dies":     {conf: "root='precache'\netc='volatile'\n" + linuxTmpfs, fail: "-", fill: "gone"},
+		"ram":              {conf: "root='ram'\netc='volatile'\npersist='/persist'\n" + linuxTmpfs, fail: "-", ram: "ok 600.0 MB in 14000 entries, all in memory"},
+		"ram-too-large":    {conf: "root='ram'\netc='volatile'\n" + linuxTmpfs, fail: "-", ram: "failed the root takes 600.0 MB and 100.0 MB of memory are free"},
+		"no-memory":        {conf: "root='nfs'\netc='persistent'\n" + linuxTmpfs, fail: "mount -t tmpfs*"},
+		"exports-refused":  {conf: "root='nfs'\netc='persistent'\npersist='/persist'\n" + linuxTmpfs, fail: "mount -i -t nfs*"},
+		"no-overlayfs":     {conf: "root='nfs'\netc='volatile'\n" + linuxTmpfs, fail: "mount -t overlay*"},
+		"no-program":       {conf: "root='precache'\netc='persistent'\npersist='/persist'\nshared='/shared'\n" + linuxTmpfs, fail: "-", withoutNode: true},
+		"no-configuration": {conf: "", fail: "-"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := c.run(t)
+			if !strings.Contains(log, "\ninit splash\n") {
+				t.Errorf("init did not run:\n%s", log)
+			}
+			golden(t, "linux-"+name+".golden", log)
+		})
+	}
+}
