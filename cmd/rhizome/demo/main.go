@@ -41,6 +41,8 @@ type show struct {
 	// further ones.
 	firmware, cards []string
 	memory          int
+	// tail is how much of each console is shown at the end, in bytes.
+	tail int
 	limit           time.Duration
 }
 
@@ -53,6 +55,7 @@ func flags() show {
 	flag.StringVar(&firmware, "firmware", "bios", "bios or uefi, by node")
 	flag.StringVar(&cards, "cards", "virtio-net-pci", "QEMU's network cards, by node")
 	flag.IntVar(&s.memory, "memory", 512, "MB of memory a machine")
+	flag.IntVar(&s.tail, "tail", 0, "how many bytes of the end of each console to show")
 	flag.DurationVar(&s.limit, "limit", 10*time.Minute, "how long the machines may take to come up")
 	flag.Parse()
 	s.firmware, s.cards = strings.Split(firmware, ","), strings.Split(cards, ",")
@@ -164,6 +167,12 @@ func (s show) bootAll(ctx context.Context, net *rig.Net, nodes []node, cpu []str
 	step(fmt.Sprintf("all machines are up, %s after power-on:", time.Since(begin).Round(time.Second)))
 	for _, l := range up {
 		fmt.Println(l)
+	}
+	for i, m := range machines {
+		if s.tail > 0 {
+			step(fmt.Sprintf("the console of %s ends with", nodes[i].Node.Name))
+			fmt.Println(m.Console.Tail(s.tail))
+		}
 	}
 	return nil
 }
