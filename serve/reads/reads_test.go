@@ -17,7 +17,7 @@ import (
 )
 
 // view is a root of files of so many bytes; "a/" is a folder.
-func view(t *testing.T, digest string, files map[string]int) *rootfs.View {
+func view(t testing.TB, digest string, files map[string]int) *rootfs.View {
 	t.Helper()
 	var entries []rootfs.MemoryEntry
 	for p, size := range files {
@@ -277,5 +277,19 @@ func TestFreeBSDLearnsFolders(t *testing.T) {
 	l := learned(t, v, Wish{Folders: true, MaxFolders: 2}, File{"/usr/bin/a", Counts{Calls: 9}}, File{"/usr/lib/c", Counts{Calls: 30}}, File{"/sbin/d", Counts{Calls: 20}})
 	if got := pathsOf(l); got != "/usr/lib /sbin" {
 		t.Errorf("learned %q", got)
+	}
+}
+
+// What counting adds to a call, for docs/benchmarks.md.
+func BenchmarkCall(b *testing.B) {
+	v := view(b, "sha256:03", map[string]int{"bin/sh": 100})
+	book := NewBook("rack", time.Now, func(netip.Addr, [16]byte) (Root, bool) { return Root{Node: "n1", View: v}, true }, func(Record) {})
+	m := book.Meter(client, v.ID())
+	f, err := v.Locate("/bin/sh")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		m.Called(f)
 	}
 }
