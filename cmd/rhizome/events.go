@@ -24,6 +24,7 @@ type eventLog struct {
 	mount func(boot.Event)
 
 	mu   sync.Mutex
+	told map[string]*minute
 	day  string
 	file *os.File
 	// broken is the first error of the store's log; it is told once.
@@ -31,12 +32,43 @@ type eventLog struct {
 	tell   func(error)
 }
 
+// maxNodeEvents is how many events of one node a minute are written. A boot has
+// some thirty; a node that has more is broken, or wants to fill the disk.
+const maxNodeEvents = 300
+
+// minute counts one node's events.
+type minute struct {
+	at    int64
+	count int
+}
+
+// admit says whether an event is written, or what is written in its place.
+func (l *eventLog) admit(e boot.Event) (boot.Event, bool) {
+	if e.Node == "" {
+		return e, true // the protocols bound what strangers make
+	}
+	m, now := l.told[e.Node], e.Time.Unix()/60
+	if m == nil {
+		m = &minute{}
+		l.told[e.Node] = m
+	}
+	if m.at != now {
+		*m = minute{at: now}
+	}
+	m.count++
+	if m.count == maxNodeEvents+1 {
+		return boot.Event{Time: e.Time, Kind: boot.EventsDropped, Node: e.Node,
+			Error: fmt.Sprintf("more than %d events of this node in a minute: the rest of them is not kept", maxNodeEvents)}, true
+	}
+	return e, m.count <= maxNodeEvents
+}
+
 func (h *host) openEvents() (*eventLog, error) {
 	dir, err := h.store.EventsDir(h.cluster)
 	if err != nil {
 		return nil, err
 	}
-	return &eventLog{out: h.out, json: h.json, dir: dir, mount: h.noteMount, tell: func(err error) {
+	return &eventLog{out: h.out, json: h.json, dir: dir, told: map[string]*minute{}, mount: h.noteMount, tell: func(err error) {
 		h.term.logger().Warn("events are no longer kept in the store", "error", err)
 	}}, nil
 }
@@ -50,6 +82,10 @@ func (l *eventLog) take(e boot.Event) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	e, ok := l.admit(e)
+	if !ok {
+		return
+	}
 	line, err := json.Marshal(e)
 	if err != nil {
 		return

@@ -20,7 +20,7 @@ var sentences = map[Kind]string{
 	NodeBoot: "its early program runs", NodeStep: "early: %s", NodeUp: "is up", NodeSilent: "has fallen silent", NodeBack: "is back", NodeRefused: "was refused by the node API",
 	NodeJobBegin: "begins the job %s", NodeJobEnd: "ended the job %s",
 	LayerDamaged: "a layer is damaged at %s", LayerMended: "a damaged layer was mended at %s", ChangesClash: "the node and its new image both changed %s",
-	ServeReady: "serve answers", ServeStopped: "serve stopped", PinSwitched: "the pins were switched", TagSwitched: "the tag means another image",
+	EventsDropped: "made too many events to keep", ServeReady: "serve answers", ServeStopped: "serve stopped", PinSwitched: "the pins were switched", TagSwitched: "the tag means another image",
 	RegistryAway: "the registry does not answer", RegistryBack: "the registry answers again",
 }
 

@@ -98,9 +98,11 @@ const (
 	// ChangesClash is a file of a copy-on-write export that the node and a new
 	// image both changed; the node's is kept.
 	ChangesClash Kind = "serve.changes-clash"
-	ServeReady   Kind = "serve.ready"
-	ServeStopped Kind = "serve.stopped"
-	PinSwitched  Kind = "serve.pin-switched"
+	// EventsDropped stands for those of a node that were too many to keep.
+	EventsDropped Kind = "serve.events-dropped"
+	ServeReady    Kind = "serve.ready"
+	ServeStopped  Kind = "serve.stopped"
+	PinSwitched   Kind = "serve.pin-switched"
 	// TagSwitched is a tag in a registry that came to mean another image.
 	TagSwitched Kind = "serve.tag-switched"
 	// RegistryAway is a registry whose tag is followed and that cannot be asked;
