@@ -42,8 +42,8 @@ type show struct {
 	firmware, cards []string
 	memory          int
 	// tail is how much of each console is shown at the end, in bytes.
-	tail int
-	limit           time.Duration
+	tail  int
+	limit time.Duration
 }
 
 func flags() show {
