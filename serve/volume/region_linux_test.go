@@ -374,3 +374,51 @@ func FuzzRegionChanges(f *testing.F) {
 		_ = units(all, &regionList{}, at)
 	})
 }
+
+func TestChangesBeyondTheQuotaChangeNothing(t *testing.T) {
+	needRoot(t)
+	w := newWorld(t, func(n *Node) { n.PersistQuota = 1 << 20 })
+	h := holderOf("n1", addr1)
+	dir := filepath.Join(w.dir, "persist", "c", "n1", "src")
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "a"), []byte("old"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	l := leased(t, w, h, nodeapi.Write, "/persist/src")
+	streamed(t, w, h, l.ID)
+	_, err := commitTo(w, h, l.ID, "big", changesOf(t, wrote("persist/src/a", strings.Repeat("x", 2<<20))))
+	var full *nodeapi.FullError
+	if !errors.As(err, &full) {
+		t.Errorf("the commit says %v", err)
+	}
+	if data, err := os.ReadFile(filepath.Join(dir, "a")); err != nil || string(data) != "old" {
+		t.Errorf("the file has %q, %v", data, err)
+	}
+	for i := range 10 { // each leaves as much room as it found
+		if _, err := commitTo(w, h, l.ID, fmt.Sprint(i), changesOf(t, wrote("persist/src/a", strings.Repeat("x", 200<<10)))); err != nil {
+			t.Fatalf("commit %d: %v", i, err)
+		}
+	}
+}
+
+func TestOnlyNodesOfTheClusterMountWhatItShares(t *testing.T) {
+	w := newWorld(t, func(n *Node) {
+		if n.Name == "n1" {
+			n.Shared = "/shared"
+		}
+	})
+	one, two := w.dial(addr1), w.dial(addr2)
+	root := one.mustMount("/shared/c")
+	one.put(root, "file", "content")
+	if _, status := two.mount("/shared/c"); status == 0 {
+		t.Error("a node whose recipe does not have it mounted it")
+	}
+	if _, status := two.getattr(root); status == statusOK {
+		t.Error("its handle is good for a node whose recipe does not have it")
+	}
+	if _, status := one.mount("/shared/other"); status == 0 {
+		t.Error("a node mounted what another cluster shares")
+	}
+	if _, status := one.mkdir(root, stageName, 0o755); status == statusOK {
+		t.Error("a node made the folder that is for commits")
+	}
+}

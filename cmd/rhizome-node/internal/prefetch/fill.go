@@ -63,6 +63,9 @@ func Fill(root *os.Root, r io.Reader) (Listing, error) {
 			return nil, fmt.Errorf("putting %q into memory: %w", h.Name, err)
 		}
 	}
+	if len(f.list) == 0 {
+		return nil, errors.New("reading the region: nothing came")
+	}
 	// Times of folders last: what is put into them changes those.
 	for i := len(f.dirs) - 1; i >= 0; i-- {
 		if err := setTime(root, f.dirs[i], f.list[f.dirs[i]].MTime); err != nil {
