@@ -17,9 +17,11 @@ import (
 	"runtime"
 	"runtime/pprof"
 	"syscall"
+	"time"
 
 	"rhizome/registry/layerfmt"
 	"rhizome/serve/nfs"
+	"rhizome/serve/reads"
 	"rhizome/serve/rootfs"
 	"rhizome/serve/rpc"
 )
@@ -28,16 +30,17 @@ func main() {
 	archive := flag.String("tar", "", "the archive to serve")
 	addr := flag.String("listen", "127.0.0.1:12049", "where to listen, TCP and UDP")
 	cache := flag.Int64("cache", 1<<30, "bytes of decoded frames to keep")
+	count := flag.Bool("count", true, "count what is read of each file, as rhizome serve does")
 	profile := flag.String("cpuprofile", "", "where to write a CPU profile at the end")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *archive, *addr, *cache, *profile); err != nil {
+	if err := run(ctx, *archive, *addr, *cache, *count, *profile); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(ctx context.Context, archive, addr string, cache int64, profile string) error {
+func run(ctx context.Context, archive, addr string, cache int64, count bool, profile string) error {
 	view, err := open(archive, rootfs.NewCache(cache))
 	if err != nil {
 		return fmt.Errorf("opening %q: %w", archive, err)
@@ -53,7 +56,7 @@ func run(ctx context.Context, archive, addr string, cache int64, profile string)
 		}
 		defer pprof.StopCPUProfile()
 	}
-	return serve(ctx, view, addr)
+	return serve(ctx, view, addr, count)
 }
 
 // open packs the archive into a layer, which lies in a file that has no name
@@ -90,7 +93,7 @@ func open(archive string, c *rootfs.Cache) (*rootfs.View, error) {
 	return rootfs.NewView("sha256:"+fmt.Sprintf("%064d", 1), []*rootfs.Layer{layer})
 }
 
-func serve(ctx context.Context, view *rootfs.View, addr string) error {
+func serve(ctx context.Context, view *rootfs.View, addr string, count bool) error {
 	nl, err := net.Listen("tcp4", addr)
 	if err != nil {
 		return err
@@ -99,7 +102,13 @@ func serve(ctx context.Context, view *rootfs.View, addr string) error {
 	if err != nil {
 		return err
 	}
-	s := rpc.NewServer(nfs.NewServer(nfs.Config{Exports: one{view}}).Programs(), rpc.Limits{}, nil)
+	config := nfs.Config{Exports: one{view}}
+	if count {
+		root := reads.Root{Node: "bench", View: view}
+		book := reads.NewBook("bench", time.Now, func(netip.Addr, [16]byte) (reads.Root, bool) { return root, true }, func(reads.Record) {})
+		config.Meters = func(client netip.Addr, fsys nfs.FS) nfs.Meter { return book.Meter(client, fsys.ID()) }
+	}
+	s := rpc.NewServer(nfs.NewServer(config).Programs(), rpc.Limits{}, nil)
 	fmt.Println("ready")
 	done := make(chan error, 2)
 	go func() { done <- s.ServeUDP(ctx, pc) }()
