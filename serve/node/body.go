@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,6 +21,7 @@ const (
 // cuts the connection, and the client sees a body that does not end.
 func (x *exchange) tree(id string) *refusal {
 	out := &slowWriter{w: x.w, control: http.NewResponseController(x.w)}
+	noReadDeadline(out.control)
 	began := x.config.Now()
 	x.w.Header().Set("Content-Type", "application/x-tar")
 	err := x.config.Regions.Stream(x.r.Context(), x.holder(), id, out)
@@ -84,5 +86,13 @@ func (s *slowReader) Read(p []byte) (int, error) {
 	_ = s.control.SetWriteDeadline(now.Add(patience))
 	n, err := s.r.Read(p)
 	s.got += int64(n)
+	if errors.Is(err, io.EOF) {
+		noReadDeadline(s.control)
+	}
 	return n, err
 }
+
+// noReadDeadline lets the answer take its time: net/http goes on reading, to
+// find out whether the client is gone, and would take the server's timeout for
+// that and end the request's context.
+func noReadDeadline(c *http.ResponseController) { _ = c.SetReadDeadline(time.Time{}) }
