@@ -41,7 +41,8 @@ case "$name $*" in
 "kenv -q boot.nfsroot.server") echo 10.77.0.1 ;;
 "kenv -q boot.nfsroot.path") echo /nodes/f1 ;;
 "fetch "*/plan) cat "$TOP/plan" ;;
-"sha256 "*) echo "$SUM" ;;
+"fetch "*/blobs/*) echo "${7##*/}" >"$6" ;;
+"sha256 "*) if [ "$SUM" = right ]; then cat "$3"; else echo "$SUM"; fi ;;
 "sysctl -n vm.stats.vm.v_free_count") echo 100000 ;;
 "sysctl -n hw.pagesize") echo 4096 ;;
 "sysctl -n hw.physmem") echo 536870912 ;;
@@ -54,7 +55,7 @@ case "$name $*" in
 		esac
 		echo "  told: $line" >>"$LOG"
 	done ;;
-"rhizome-node early get "*) : >"$4" ;;
+"rhizome-node early get "*) echo "${3##*/}" >"$4" ;;
 esac
 exit 0
 `
@@ -62,7 +63,7 @@ exit 0
 // freebsdPlan is as serve answers it (nodeapi.Plan).
 const freebsdPlan = `{"node":"f1","cluster":"rack","digest":"sha256:aa","os":"freebsd","root":"%s","export":"10.77.0.1:/nodes/f1",` +
 	`"bundle":{"url":"http://10.77.0.1/blobs/sha256/b0","digest":"sha256:b0","diffId":"sha256:d0","size":29000000,"uncompressed":135000000,"index":{"offset":1,"size":2,"digest":"sha256:i"},"folders":["/usr/bin","/usr/lib"]},` +
-	`"layers":[{"url":"http://10.77.0.1/blobs/sha256/b1","digest":"sha256:b0","diffId":"sha256:d1","size":4000,"uncompressed":9000},{"url":"http://10.77.0.1/blobs/sha256/b2","digest":"sha256:b0","size":4,"uncompressed":9}],` +
+	`"layers":[{"url":"http://10.77.0.1/blobs/sha256/b1","digest":"sha256:b1","diffId":"sha256:d1","size":4000,"uncompressed":9000},{"url":"http://10.77.0.1/blobs/sha256/b2","digest":"sha256:b2","size":4,"uncompressed":9}],` +
 	`"persist":{"path":"/persist","export":"10.77.0.1:/persist/f1"},"shared":{"path":"/shared","export":"10.77.0.1:/shared/rack"},"copyOnWrite":[{"path":"/etc","export":"10.77.0.1:/cow/f1/etc"}]}`
 
 // runFreeBSD runs the script over stubs and returns what it called, in order,
@@ -150,23 +151,23 @@ func TestFreeBSDsScriptDoesEachStepInItsOrder(t *testing.T) {
 		conf, fail, sum string
 		told            []string
 	}{
-		"nfs": {"root='nfs'\netc='volatile'\npersist='/persist'\nshared='/shared'\n" + freebsdTmpfs, "-", "b0",
+		"nfs": {"root='nfs'\netc='volatile'\npersist='/persist'\nshared='/shared'\n" + freebsdTmpfs, "-", "right",
 			[]string{"tmpfs", "etc volatile\tok", "persist"}},
-		"precache": {"root='precache'\netc='persistent'\n" + freebsdTmpfs, "-", "b0",
+		"precache": {"root='precache'\netc='persistent'\n" + freebsdTmpfs, "-", "right",
 			[]string{"precache\tok\ttarfs: /usr/bin /usr/lib", "etc persistent\tok"}},
-		"precache-without-tarfs": {"root='precache'\n" + freebsdTmpfs, "mount -r -t tarfs*", "b0",
+		"precache-without-tarfs": {"root='precache'\n" + freebsdTmpfs, "mount -r -t tarfs*", "right",
 			[]string{"precache\tok\tunpacked, for tarfs did not take it: /usr/bin /usr/lib"}},
 		"precache-damaged": {"root='precache'\n" + freebsdTmpfs, "-", "ff",
 			[]string{"precache\tfailed\tgoing on without the bundle: the blob has the digest sha256:ff, and should have sha256:b0"}},
-		"ram": {"root='ram'\netc='volatile'\npersist='/persist'\nsecrets='/etc/ssh/ssh_host_*'\n" + freebsdTmpfs, "-", "b0",
+		"ram": {"root='ram'\netc='volatile'\npersist='/persist'\nsecrets='/etc/ssh/ssh_host_*'\n" + freebsdTmpfs, "-", "right",
 			[]string{"root\tok"}},
 		"ram-damaged": {"root='ram'\netc='volatile'\n" + freebsdTmpfs, "-", "ff",
-			[]string{"root\tfailed\tthe blob has the digest sha256:ff, and should have sha256:b0", "etc volatile\tok"}},
-		"no-memory": {"root='nfs'\netc='persistent'\n" + freebsdTmpfs, "mount -t tmpfs*", "b0",
+			[]string{"root\tfailed\tthe blob has the digest sha256:ff, and should have sha256:b1", "etc volatile\tok"}},
+		"no-memory": {"root='nfs'\netc='persistent'\n" + freebsdTmpfs, "mount -t tmpfs*", "right",
 			[]string{"tmpfs /var\tfailed\tmount: it fails", "etc persistent\tok"}},
-		"exports-refused": {"root='nfs'\netc='persistent'\npersist='/persist'\n" + freebsdTmpfs, "mount -t nfs*", "b0",
+		"exports-refused": {"root='nfs'\netc='persistent'\npersist='/persist'\n" + freebsdTmpfs, "mount -t nfs*", "right",
 			[]string{"etc persistent\tfailed\tmount: it fails", "etc volatile\tok", "persist"}},
-		"no-server": {"root='precache'\netc='volatile'\npersist='/persist'\n" + freebsdTmpfs, "fetch*", "b0",
+		"no-server": {"root='precache'\netc='volatile'\npersist='/persist'\n" + freebsdTmpfs, "fetch*", "right",
 			[]string{"plan\tfailed", "precache\tskipped", "persist"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -182,7 +183,7 @@ func TestFreeBSDsScriptDoesEachStepInItsOrder(t *testing.T) {
 }
 
 func TestWithoutRhizomeNodeFreeBSDGoesOn(t *testing.T) {
-	log := runFreeBSD(t, "root='precache'\netc='volatile'\n"+freebsdTmpfs, "-", "b0", false)
+	log := runFreeBSD(t, "root='precache'\netc='volatile'\n"+freebsdTmpfs, "-", "right", false)
 	for _, want := range []string{"there is no /sbin/rhizome-node: going on without it", "fetch -q -T 30 -r -o /var/run/rhizome/blob/bundle http://10.77.0.1/blobs/sha256/b0", "precache: ok", "etc volatile: ok"} {
 		if !strings.Contains(log, want) {
 			t.Errorf("no %q in\n%s", want, log)

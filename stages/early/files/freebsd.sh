@@ -91,10 +91,13 @@ one_tmpfs() {
 		return 1
 	fi
 	[ "$3" = /var ] || return 0
-	mtree -deiqU -f /etc/mtree/BSD.var.dist -p /var >/dev/null
+	# mtree last: it makes /var/empty immutable.
 	tar -C /var -xpf "$place/var.tar"
+	state=$?
+	mtree -deiqU -f /etc/mtree/BSD.var.dist -p /var >/dev/null
 	umount "$place"
 	mkdir -p "$here"
+	return "$state"
 }
 
 memory() {
@@ -285,8 +288,9 @@ root_in_memory() {
 	fits "$need" || return 1
 	mkdir -p "$here/blob" && mount -t tmpfs -o rw,mode=0700 tmpfs "$here/blob" && mount -t tmpfs -o rw,mode=0755 tmpfs "$place" || return 1
 	while url=$(after "$rest" '"url":'); do
-		layer "$url" "$(after "$rest" '"digest":')" || { umount "$here/blob"; umount "$place"; return 1; }
+		# What follows is this layer's own: the digest next to its URL.
 		rest=${rest#*\"url\":}
+		layer "$url" "$(after "$rest" '"digest":')" || { umount "$here/blob"; umount "$place"; return 1; }
 	done
 	umount "$here/blob"
 	for file in $secrets; do
