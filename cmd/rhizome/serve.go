@@ -231,7 +231,9 @@ func (h *host) boot(ctx context.Context, machines []*serve.Machine, needs ...dig
 	if err := h.lease.Need(needs...); err != nil {
 		return err
 	}
-	h.cluster = machines[0].Cluster.Name
+	if h.cluster == "" { // events and mounts keep their place while images change
+		h.cluster = machines[0].Cluster.Name
+	}
 	if err := h.keepMounted(ctx); err != nil {
 		return err
 	}
