@@ -85,6 +85,9 @@ type aptStage struct {
 	more pipeline.Inputs
 	// installs says that mmdebstrap is involved, and so part of the key.
 	installs bool
+	// find finds the set that the archive has for the stage now; nil is the
+	// request's own.
+	find func(context.Context, pipeline.Env) (recipes.PackageSet, error)
 
 	mu  sync.Mutex
 	set *recipes.PackageSet
@@ -106,7 +109,7 @@ func (s *aptStage) packages(ctx context.Context, env pipeline.Env) (recipes.Pack
 	if env.Lock != nil {
 		set, err = aptlock.Obey(env.Lock, s.info.Name, s.request)
 	} else {
-		set, err = s.resolve(ctx, env)
+		set, err = s.now(ctx, env)
 	}
 	if err == nil {
 		s.set = &set
@@ -114,6 +117,15 @@ func (s *aptStage) packages(ctx context.Context, env pipeline.Env) (recipes.Pack
 	return set, err
 }
 
+// now is what the archive has now.
+func (s *aptStage) now(ctx context.Context, env pipeline.Env) (recipes.PackageSet, error) {
+	if s.find != nil {
+		return s.find(ctx, env)
+	}
+	return s.resolve(ctx, env)
+}
+
+// resolve asks the archive for the request.
 func (s *aptStage) resolve(ctx context.Context, env pipeline.Env) (recipes.PackageSet, error) {
 	apt, err := s.archive.apt(ctx, env, nil)
 	if err != nil {
@@ -124,7 +136,7 @@ func (s *aptStage) resolve(ctx context.Context, env pipeline.Env) (recipes.Packa
 
 // Lock pins what the archive has today.
 func (s *aptStage) Lock(ctx context.Context, env pipeline.Env, into *recipes.Lock) error {
-	set, err := s.resolve(ctx, env)
+	set, err := s.now(ctx, env)
 	if err != nil {
 		return fmt.Errorf("%s: locking %q: %w", s.info.Pos, s.info.Name, err)
 	}

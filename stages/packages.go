@@ -3,7 +3,6 @@ package stages
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"rhizome/pipeline"
@@ -57,34 +56,15 @@ func (a *DebianArchive) Packages(st recipes.Stage, name string, below []pipeline
 			Needs: under, Pos: st.Pos},
 		request: aptlock.Request{Suite: s.base.request.Suite, Components: s.base.request.Components, Arch: s.base.request.Arch,
 			Variant: s.base.request.Variant, Packages: slices.Compact(request)},
+		find: s.beyond,
 	}
 	return s, nil
 }
 
-// packages is the step's own set, decided once in a run.
-func (s *AptPackages) packages(ctx context.Context, env pipeline.Env) (recipes.PackageSet, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.set != nil {
-		return *s.set, nil
-	}
-	var set recipes.PackageSet
-	var err error
-	if env.Lock != nil {
-		set, err = aptlock.Obey(env.Lock, s.info.Name, s.request)
-	} else {
-		set, err = s.resolve(ctx, env)
-	}
-	if err == nil {
-		s.set = &set
-	}
-	return set, err
-}
-
-// resolve asks the archive for the whole and takes away what lies below, both
-// as the archive has them now.
-func (s *AptPackages) resolve(ctx context.Context, env pipeline.Env) (recipes.PackageSet, error) {
-	whole, err := s.aptStage.resolve(ctx, env)
+// beyond asks the archive for the whole and takes away what lies below, both as
+// the archive has them now.
+func (s *AptPackages) beyond(ctx context.Context, env pipeline.Env) (recipes.PackageSet, error) {
+	whole, err := s.resolve(ctx, env)
 	if err != nil {
 		return whole, err
 	}
@@ -94,7 +74,7 @@ func (s *AptPackages) resolve(ctx context.Context, env pipeline.Env) (recipes.Pa
 	}
 	below := []recipes.PackageSet{base}
 	for _, e := range s.earlier {
-		set, err := e.resolve(ctx, env)
+		set, err := e.beyond(ctx, env)
 		if err != nil {
 			return set, err
 		}
@@ -118,19 +98,6 @@ func (s *AptPackages) present(ctx context.Context, env pipeline.Env) (recipes.Pa
 		all.Packages = append(all.Packages, set.Packages...)
 	}
 	return all, nil
-}
-
-// Lock pins what the archive has today.
-func (s *AptPackages) Lock(ctx context.Context, env pipeline.Env, into *recipes.Lock) error {
-	set, err := s.resolve(ctx, env)
-	if err != nil {
-		return fmt.Errorf("%s: locking %q: %w", s.info.Pos, s.info.Name, err)
-	}
-	if into.Sets == nil {
-		into.Sets = map[string]recipes.PackageSet{}
-	}
-	into.Sets[s.info.Name] = set
-	return nil
 }
 
 // Inputs are the packages to the byte and what was asked for. The dpkg that
