@@ -1,7 +1,6 @@
 package early
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -71,7 +70,7 @@ func TestTheLayerHoldsScriptProgramAndUnit(t *testing.T) {
 				continue
 			}
 			n++
-			if !strings.Contains(want, fmt.Sprintf("%s", e.Path)) {
+			if !strings.Contains(want, e.Path) {
 				t.Errorf("%s: there is also %s", goos, e.Path)
 			}
 		}

@@ -72,7 +72,7 @@ func heartbeat(ctx context.Context, console io.Writer) error {
 			away = err != nil
 			fmt.Fprintf(console, "rhizome-node heartbeat: %s\n", word(err))
 		}
-		if err := sleep(ctx, wait); err != nil {
+		if sleep(ctx, wait) != nil {
 			return nil
 		}
 	}
