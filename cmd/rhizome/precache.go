@@ -194,7 +194,7 @@ func (a *app) writeLearned(m *serve.Machine, l *reads.List, o learnOptions) erro
 // hotList is the file that a recipe's "precache: learned" names.
 func hotList(m *serve.Machine, l *reads.List) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# What nodes of %s should hold in memory, hottest first, learned from %d boots or jobs.\n", m.Cluster.Name, l.Windows)
+	fmt.Fprintf(&b, "# What nodes of %s should hold in memory, hottest first, learned from %s.\n", m.Cluster.Name, boots(l.Windows))
 	for _, s := range l.Steps {
 		if !strings.ContainsAny(s.Path, "\r\n") {
 			b.WriteString(s.Path + "\n")
@@ -222,7 +222,7 @@ func fragment(l *reads.List, file string) string {
 // printCoverage says what the list spares, at a dozen sizes.
 func (a *app) printCoverage(m *serve.Machine, l *reads.List) error {
 	n := uint64(max(l.Windows, 1))
-	fmt.Fprintf(a.err, "%d boots or jobs; each asked %d times, for %s\n", l.Windows, l.Total.All()/n, megabytes(int64(l.Total.Bytes/n)))
+	fmt.Fprintf(a.err, "%s; each asked %d times, for %s\n", boots(l.Windows), l.Total.All()/n, megabytes(int64(l.Total.Bytes/n)))
 	if len(l.Steps) == 0 {
 		fmt.Fprintln(a.err, "nothing is worth its memory")
 		return nil
@@ -254,6 +254,14 @@ func rows(steps []reads.Step) []int {
 		}
 	}
 	return out
+}
+
+// boots counts what was learned from.
+func boots(n int) string {
+	if n == 1 {
+		return "1 boot or job"
+	}
+	return fmt.Sprintf("%d boots or jobs", n)
 }
 
 func percent(part, whole uint64) float64 {
@@ -288,7 +296,7 @@ func coveragePlot(m *serve.Machine, l *reads.List) plot.Plot {
 		bytes.Points = append(bytes.Points, plot.Point{X: x, Y: percent(s.Bytes, l.Total.Bytes)})
 	}
 	return plot.Plot{
-		Title: fmt.Sprintf("What the hot list of %s spares (%d boots or jobs)", m.Cluster.Name, l.Windows),
+		Title: fmt.Sprintf("What the hot list of %s spares (%s)", m.Cluster.Name, boots(l.Windows)),
 		X:     "MB of a node's memory", Y: "percent that nodes need not ask for", MaxY: 100,
 		Lines: []plot.Line{calls, bytes},
 	}

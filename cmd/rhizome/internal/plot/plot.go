@@ -2,9 +2,11 @@
 package plot
 
 import (
+	"cmp"
 	"fmt"
 	"html"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -40,9 +42,10 @@ func (p Plot) SVG() []byte {
 	text(&b, left, 30, "start", "#222222", ` font-size="16"`, p.Title)
 	maxX := p.maxX()
 	p.grid(&b, maxX)
-	for i, l := range p.Lines {
-		p.line(&b, l, maxX, i)
+	for _, l := range p.Lines {
+		p.line(&b, l, maxX)
 	}
+	p.names(&b, maxX)
 	b.WriteString("</svg>\n")
 	return []byte(b.String())
 }
@@ -77,12 +80,8 @@ func (p Plot) grid(b *strings.Builder, maxX float64) {
 	text(b, 0, 0, "middle", "#222222", fmt.Sprintf(` transform="translate(22 %d) rotate(-90)"`, (top+bottom)/2), p.Y)
 }
 
-// line draws a line with its name at its end; the names of lines that end at
-// one height stand below each other.
-func (p Plot) line(b *strings.Builder, l Line, maxX float64, n int) {
-	if len(l.Points) == 0 {
-		return
-	}
+// line draws a line.
+func (p Plot) line(b *strings.Builder, l Line, maxX float64) {
 	var d strings.Builder
 	for i, at := range l.Points {
 		letter := "L"
@@ -92,14 +91,20 @@ func (p Plot) line(b *strings.Builder, l Line, maxX float64, n int) {
 		fmt.Fprintf(&d, "%s%.1f %.1f", letter, placeX(at.X, maxX), placeY(at.Y, p.MaxY))
 	}
 	fmt.Fprintf(b, `<path d="%s" fill="none" stroke="%s" stroke-width="2" stroke-linejoin="round"/>`+"\n", d.String(), l.Colour)
-	last := l.Points[len(l.Points)-1]
-	y := placeY(last.Y, p.MaxY) + 4
-	for _, other := range p.Lines[:n] {
-		if end := other.Points; len(end) > 0 && math.Abs(placeY(end[len(end)-1].Y, p.MaxY)+4-y) < 16 {
-			y = placeY(end[len(end)-1].Y, p.MaxY) + 4 + 17
-		}
+}
+
+// names writes each line's name at its end, the highest first, none over
+// another.
+func (p Plot) names(b *strings.Builder, maxX float64) {
+	lines := slices.DeleteFunc(slices.Clone(p.Lines), func(l Line) bool { return len(l.Points) == 0 })
+	end := func(l Line) Point { return l.Points[len(l.Points)-1] }
+	slices.SortStableFunc(lines, func(x, y Line) int { return cmp.Compare(end(y).Y, end(x).Y) })
+	free := 0.0
+	for _, l := range lines {
+		y := max(placeY(end(l).Y, p.MaxY)+4, free)
+		text(b, placeX(end(l).X, maxX)+8, y, "start", l.Colour, "", l.Name)
+		free = y + 17
 	}
-	text(b, placeX(last.X, maxX)+8, y, "start", l.Colour, "", l.Name)
 }
 
 func placeX(x, maxX float64) float64 { return left + x/maxX*(right-left) }
