@@ -148,6 +148,9 @@ func (s *session) look() (err error) {
 		if err != nil {
 			return fmt.Errorf("finding %q: %w", s.paths[i], err)
 		}
+		if err := prefetch.Flush(p); err != nil {
+			return fmt.Errorf("sending what this node wrote to %q to the server: %w", p, err)
+		}
 		s.paths[i] = p
 	}
 	s.command.Paths, s.command.ReadOnly = s.paths, s.readOnly

@@ -31,6 +31,9 @@ func (s *session) writeBack(ctx context.Context) error {
 	}
 	err = s.send(ctx, all)
 	var local *codeError
+	if err == nil {
+		prefetch.Refresh(tops, all)
+	}
 	switch conflict := agent.ConflictOf(err); {
 	case errors.As(err, &local):
 		return fmt.Errorf("the changes are left in %s: %w", s.state.base, local.err)

@@ -55,12 +55,13 @@ func state(dir string) nodeapi.Up {
 	if mode, err := os.ReadFile(filepath.Join(dir, "root")); err == nil {
 		u.Root = strings.TrimSpace(string(mode))
 	}
-	u.BundleBytes, u.TmpfsBytes = usage(filepath.Join(dir, "bundle"))
+	u.BundleBytes, u.TmpfsBytes = usage(dir)
 	return u
 }
 
-// usage is what the bundle and all other memory file systems take in bytes.
-func usage(bundle string) (held, others int64) {
+// usage is what the bundle and all other memory file systems take in bytes. The
+// bundle lies below dir: as a blob that tarfs(4) reads, or unpacked.
+func usage(dir string) (held, others int64) {
 	n, err := unix.Getfsstat(nil, unix.MNT_NOWAIT)
 	if err != nil {
 		return 0, 0
@@ -73,8 +74,14 @@ func usage(bundle string) (held, others int64) {
 		if unix.ByteSliceToString(st.Fstypename[:]) != "tmpfs" {
 			continue
 		}
+		on := unix.ByteSliceToString(st.Mntonname[:])
+		// What the list says is as old as the mount (getfsstat(2), MNT_NOWAIT);
+		// waiting for all would wait for a server that is gone.
+		if unix.Statfs(on, &st) != nil {
+			continue
+		}
 		used := int64(st.Blocks-st.Bfree) * int64(st.Bsize)
-		if unix.ByteSliceToString(st.Mntonname[:]) == bundle {
+		if on == filepath.Join(dir, "bundle") || on == filepath.Join(dir, "blob") {
 			held += used
 		} else {
 			others += used

@@ -168,6 +168,13 @@ func TestAWriteThroughAMappingIsSeen(t *testing.T) {
 	}
 }
 
+func TestTheFoldersAroundAChangeAreAskedAbout(t *testing.T) {
+	got := foldersOf([]string{"shared/src", "shared/lib/x"}, []Change{{Path: "shared/src/a/b/f"}, {Path: "shared/src/a/g"}, {Path: "shared/lib/x"}})
+	if want := "shared shared/lib shared/src shared/src/a shared/src/a/b"; strings.Join(got, " ") != want {
+		t.Errorf("the folders are %v, and not %s", got, want)
+	}
+}
+
 func TestATarThatIsNoRegionIsRefused(t *testing.T) {
 	whole := region(t)
 	for name, data := range map[string][]byte{
