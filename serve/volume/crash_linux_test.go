@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 
+	"rhizome/serve/boot"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -186,4 +188,61 @@ func TestAFullDiskLosesNothing(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestWithoutDescriptorsTheNodeWaits: a server that can open no more files tells
+// clients to ask again later, not that something failed; and tells its operator.
+func TestWithoutDescriptorsTheNodeWaits(t *testing.T) {
+	needRoot(t)
+	w := newWorld(t, nil)
+	c := w.dial(addr1)
+	root := c.mustMount("/persist/n1")
+	const files = 100
+	for i := range files {
+		c.put(root, fmt.Sprint(i), "body")
+	}
+	w.restart() // nothing is open any more
+	c = w.dial(addr1)
+	root = c.mustMount("/persist/n1")
+	restore := fewDescriptors(t, 20)
+	waits := 0
+	for i := range files {
+		switch _, _, st := c.lookup(root, fmt.Sprint(i)); st {
+		case statusOK:
+		case statusJukebox:
+			waits++
+		default:
+			restore()
+			t.Fatalf("without descriptors, LOOKUP answers %v", st)
+		}
+	}
+	restore()
+	if waits == 0 || len(w.heard(boot.NFSError)) == 0 {
+		t.Errorf("%d calls of %d were told to wait, and the operator heard of %d errors", waits, files, len(w.heard(boot.NFSError)))
+	}
+	for i := range files {
+		if got := c.content(c.walk(root, fmt.Sprint(i))); got != "body" {
+			t.Errorf("file %d holds %q", i, got)
+		}
+	}
+}
+
+// fewDescriptors leaves the process so many descriptors more than it has.
+func fewDescriptors(t *testing.T, more uint64) (restore func()) {
+	t.Helper()
+	have, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	few := unix.Rlimit{Cur: uint64(len(have)) + more, Max: was.Max}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &few); err != nil {
+		t.Fatal(err)
+	}
+	restore = sync.OnceFunc(func() { unix.Setrlimit(unix.RLIMIT_NOFILE, &was) })
+	t.Cleanup(restore)
+	return restore
 }

@@ -109,6 +109,8 @@ func toStatus(err error) status {
 		return statusOK
 	case errors.As(err, &own):
 		return own
+	case spent(err):
+		return statusJukebox
 	case errors.As(err, &sys):
 		if s, ok := statuses[sys]; ok {
 			return s
@@ -126,6 +128,13 @@ func toStatus(err error) status {
 		return statusInval
 	}
 	return statusIO
+}
+
+// spent tells whether an error is want of something that comes back: descriptors
+// or memory. The client is told to ask again later, and the program on the node
+// waits instead of failing.
+func spent(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
 }
 
 // Limits of the protocol and of this server, in bytes; the same as those of

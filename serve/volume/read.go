@@ -35,12 +35,12 @@ func (r *request) lookup() rpc.Status {
 	}
 	child, err := r.child(name)
 	if err != nil {
-		return r.fail(toStatus(err))
+		return r.failed(err)
 	}
 	defer child.close()
 	a, err := child.attr()
 	if err != nil {
-		return r.fail(toStatus(err))
+		return r.failed(err)
 	}
 	r.out.Uint32(uint32(statusOK))
 	r.appendHandle(child)

@@ -298,12 +298,14 @@ func (v *Volumes) refuse(c *rpc.Call, err error) {
 	v.tell(boot.Event{Kind: boot.NFSRefused, Addr: c.Peer.Remote.Addr(), Error: err.Error()})
 }
 
-// trouble tells of what the operator must mend: a disk that is full or broken.
+// trouble tells of what the operator must mend: a disk that is full or broken,
+// no descriptors left.
 func (v *Volumes) trouble(r *request, err error) {
-	switch toStatus(err) {
-	case statusIO, statusNoSpc, statusDQuot, statusServerFault:
+	st := toStatus(err)
+	switch {
+	case st == statusIO, st == statusNoSpc, st == statusDQuot, st == statusServerFault, spent(err):
 		v.tell(boot.Event{Kind: boot.NFSError, Addr: r.call.Peer.Remote.Addr(),
-			File: r.x.name, Error: fmt.Sprintf("writing to %s: %v", r.x.name, err)})
+			File: r.x.name, Error: fmt.Sprintf("serving %s: %v", r.x.name, err)})
 	}
 }
 
