@@ -64,7 +64,8 @@ func makeWorld(t *testing.T) (*world, error) {
 		return nil, err
 	}
 	w := &world{dir: dir, binary: filepath.Join(dir, "rhizome"), store: filepath.Join(dir, "pulled")}
-	build := exec.Command("go", "build", "-o", w.binary, "rhizome/cmd/rhizome")
+	// rhizome-node lies beside it, for the nodes' roots.
+	build := exec.Command("go", "build", "-trimpath", "-o", dir+"/", "rhizome/cmd/rhizome", "rhizome/cmd/rhizome-node")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return w, fmt.Errorf("go build: %w\n%s", err, out)

@@ -18,8 +18,32 @@ var variants = map[string][]string{
 	},
 }
 
+// nodes are those of the tests' recipe: four alike, and one for each way in
+// which a node lives otherwise.
+const nodes = `
+nodes:
+  - name: n[1-4]
+    profile: demo
+    etc: volatile
+    shared: /shared
+    mac: 52:54:00:77:00:[01-04]
+    address: 10.77.0.[11-14]
+  - name: n5
+    profile: demo
+    root: precache
+    etc: persistent
+    mac: 52:54:00:77:00:05
+    address: 10.77.0.15
+  - name: n6
+    profile: demo
+    root: ram
+    etc: volatile
+    mac: 52:54:00:77:00:06
+    address: 10.77.0.16
+`
+
 // writeRecipe makes the recipe that the tests boot: the shipped demo, with a
-// root shell on the serial console and four nodes.
+// root shell on the serial console and nodes of its own.
 func writeRecipe(dir string) (string, error) {
 	shipped := filepath.Join("..", "..", "..", "recipes")
 	text, err := os.ReadFile(filepath.Join(shipped, "debian-demo.yaml"))
@@ -27,9 +51,9 @@ func writeRecipe(dir string) (string, error) {
 		return "", err
 	}
 	const overlay = "      from: debian-demo/overlay/\n"
-	changed, err := replaceAll(string(text),
-		overlay, overlay+"  - files: {from: console/}\n", "name: debian-demo\n", "name: e2e\n",
-		"n[1-2]", "n[1-4]", "00:[01-02]", "00:[01-04]", "0.[11-12]", "0.[11-14]")
+	head, _, _ := strings.Cut(string(text), "\nnodes:\n")
+	changed, err := replaceAll(head+nodes, overlay, overlay+"  - files: {from: console/}\n", "name: debian-demo\n", "name: e2e\n",
+		"      - kmod\n", "      - kmod\n      - libc6-dev\n      - make\n      - tcc\n") // what prefetch_test.go builds with
 	if err != nil {
 		return "", err
 	}
