@@ -42,7 +42,7 @@ case "$name $*" in
 "kenv -q boot.nfsroot.path") echo /nodes/f1 ;;
 "fetch "*/plan) cat "$TOP/plan" ;;
 "fetch "*/blobs/*) echo "${7##*/}" >"$6" ;;
-"sha256 "*) if [ "$SUM" = right ]; then cat "$3"; else echo "$SUM"; fi ;;
+"sha256 "*) if [ "$SUM" = right ]; then cat "$2"; else echo "$SUM"; fi ;;
 "sysctl -n vm.stats.vm.v_free_count") echo 100000 ;;
 "sysctl -n hw.pagesize") echo 4096 ;;
 "sysctl -n hw.physmem") echo 536870912 ;;

@@ -273,7 +273,8 @@ layer() {
 			;;
 		esac
 	done
-	tar -C "$place" --exclude '.wh.*' -xpf "$here/blob/layer"
+	# Without file flags: what one layer made immutable, the next one replaces.
+	tar -C "$place" --no-fflags --exclude '.wh.*' -xpf "$here/blob/layer"
 }
 
 # root_in_memory reads every layer into memory, and has init go on in there.
