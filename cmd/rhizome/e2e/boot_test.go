@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"sort"
 	"strings"
@@ -156,6 +157,9 @@ func addSums(sums map[string]string, blob, prefix string) error {
 			return err
 		}
 		name := strings.TrimPrefix(h.Name, "./")
+		if strings.HasPrefix(path.Base(name), ".wh.") {
+			continue // the bundle says that it has a folder whole: what lay below was moved there
+		}
 		switch h.Typeflag {
 		case tar.TypeReg:
 			body := sha256.New()
