@@ -35,6 +35,10 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
+	if server := os.Getenv(siegeVar); server != "" {
+		fmt.Fprintln(os.Stderr, besiege(server))
+		os.Exit(1)
+	}
 	code := m.Run()
 	if shared.w != nil {
 		os.RemoveAll(shared.w.dir)
