@@ -95,7 +95,8 @@ func qualified(found []*knownNode) (names []string) {
 func explainKnown(s *store.Store, n *knownNode, back int) (*explanation, error) {
 	var events []boot.Event
 	err := readEvents(s, n.cluster, func(e boot.Event) {
-		if e.Node == n.node.Name {
+		// Another DHCP server may be seen without a word of the node that it keeps.
+		if e.Node == n.node.Name || e.Node == "" && e.Kind == boot.DHCPForeign && len(events) > 0 {
 			events = append(events, e)
 		}
 	})

@@ -79,7 +79,7 @@ func (b *Boot) add(e Event) {
 	if e.Node != "" {
 		b.Node = e.Node
 	}
-	if e.MAC != "" && e.Kind != DHCPConflict {
+	if e.MAC != "" && e.Kind != DHCPConflict && e.Kind != DHCPForeign {
 		b.MAC = e.MAC
 	}
 	if e.Addr.IsValid() && e.Kind != DHCPForeign {

@@ -56,7 +56,7 @@ func Diagnose(b Boot, now time.Time) Diagnosis {
 		d.Why, d.Do = explain(s, signs, b)
 	}
 	d.State = StateBooting
-	if refused(signs) || now.Sub(b.Last()) > patience {
+	if refused(s, signs) || now.Sub(b.Last()) > patience {
 		d.State = StateStuck
 	}
 	return d
@@ -120,15 +120,19 @@ var trouble = map[Kind]string{
 }
 
 // refused says whether something went wrong that will not mend itself.
-func refused(signs []Event) bool {
-	e, ok := lastTrouble(signs)
+func refused(s Stage, signs []Event) bool {
+	e, ok := lastTrouble(s, signs)
 	return ok && e.Kind != DHCPNak && e.Kind != DHCPForeign && e.Kind != TFTPAborted && e.Kind != HTTPAborted
 }
 
 // lastTrouble passes over what was mended: pxelinux asks for eight files before
-// the one that there is.
-func lastTrouble(signs []Event) (found Event, ok bool) {
+// the one that there is. Another DHCP server that the node said nothing of is no
+// cause once the node has an address.
+func lastTrouble(s Stage, signs []Event) (found Event, ok bool) {
 	for _, e := range signs {
+		if e.Kind == DHCPForeign && e.Node == "" && s > Asked {
+			continue
+		}
 		if _, bad := trouble[e.Kind]; bad {
 			found, ok = e, true
 		}
@@ -142,7 +146,7 @@ func lastTrouble(signs []Event) (found Event, ok bool) {
 // explain finds the cause of a boot that stays at a stage: trouble that was seen
 // since, or what the silence can mean.
 func explain(s Stage, signs []Event, b Boot) (why, do string) {
-	if e, ok := lastTrouble(signs); ok {
+	if e, ok := lastTrouble(s, signs); ok {
 		return troubleText(e), trouble[e.Kind]
 	}
 	at := signs[0]
