@@ -22,6 +22,12 @@ func (l *laying) lay(at string, h *tar.Header, body io.Reader) error {
 	case tar.TypeLink:
 		return l.link(at, h)
 	case tar.TypeReg:
+		for name := range h.PAXRecords {
+			// A few bytes would fill all memory with zeros.
+			if strings.HasPrefix(name, "GNU.sparse.") {
+				return errors.New("a sparse file, which no layer has")
+			}
+		}
 		if err := l.file(at, h.Size, body); err != nil {
 			return err
 		}
