@@ -230,9 +230,9 @@ func (c *commit) swap(ctx context.Context) (why string, done nodeapi.Committed, 
 	return "", done, err
 }
 
-// relist lists the region again; the export is in use.
+// relist lists the region again; the export is held for writing.
 func (c *commit) relist(ctx context.Context) (*regionList, error) {
-	now := &regionList{}
+	now := &regionList{alone: true}
 	for _, p := range c.at {
 		if err := now.add(ctx, c.x, p); err != nil {
 			return nil, err
@@ -241,7 +241,8 @@ func (c *commit) relist(ctx context.Context) (*regionList, error) {
 	return now, nil
 }
 
-// note writes down that the commit is done; r.mu is held, and the export in use.
+// note writes down that the commit is done; r.mu is held, and the export held
+// for writing.
 func (c *commit) note(ctx context.Context, t *leases, l *lease) (nodeapi.Committed, error) {
 	now, err := c.relist(context.WithoutCancel(ctx))
 	if err != nil {

@@ -26,8 +26,23 @@ type regionEntry struct {
 type regionList struct {
 	x       *export
 	entries []regionEntry
+	// alone says that the export is held for writing already.
+	alone bool
 	// kinds are made by kindOf.
 	kinds map[string]kind
+}
+
+// with calls fn with the export in use: for a short while each time, since a
+// commit that waits for the export holds up all who come after it.
+func (l *regionList) with(fn func() error) error {
+	if l.alone {
+		return fn()
+	}
+	if !l.x.enter() {
+		return errElsewhere
+	}
+	defer l.x.leave()
+	return fn()
 }
 
 // kindOf is the kind of what the export has at a path, or 0.
@@ -53,68 +68,76 @@ func (r *Regions) list(ctx context.Context, n *Node, at []place) (*regionList, e
 		if err != nil {
 			return nil, fmt.Errorf("leasing %q: %w", p.node, err)
 		}
-		err = l.add(ctx, x, p)
 		x.leave()
-		if err != nil {
+		if err := l.add(ctx, x, p); err != nil {
 			return nil, err
 		}
 	}
 	return l, nil
 }
 
-// add lists one place; the export is in use.
+// add lists one place.
 func (l *regionList) add(ctx context.Context, x *export, p place) error {
 	l.x = x
-	o, err := p.find(x)
+	var top object
+	err := l.with(func() (err error) {
+		top, err = p.find(x)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	defer o.close()
-	if err := l.walk(ctx, o, p.below, p.node[1:], 0); err != nil {
+	defer top.close()
+	if err := l.walk(ctx, top, p.below, p.node[1:], 0); err != nil {
 		return fmt.Errorf("reading %q: %w", p.node, err)
 	}
 	return nil
 }
 
 func (l *regionList) walk(ctx context.Context, o object, at, node string, depth int) error {
-	a, err := o.attr()
-	if err != nil {
-		return err
-	}
-	e := regionEntry{export: at, node: node, id: o.id(nil), attr: a}
-	if a.kind == kindSymlink {
-		if e.target, err = o.readlink(); err != nil {
-			return err
-		}
-	}
-	l.entries = append(l.entries, e)
-	if a.kind != kindDir {
-		return nil
-	}
 	if depth > maxDepth {
 		return wrong("%q lies more than %d folders deep", node, maxDepth)
 	}
-	names, err := namesIn(o)
-	if err != nil {
+	var names []string
+	err := l.with(func() (err error) {
+		names, err = l.note(o, at, node)
 		return err
-	}
+	})
 	for _, name := range names {
-		if err := ctx.Err(); err != nil {
+		if err := errors.Join(err, ctx.Err()); err != nil {
 			return err
 		}
-		child, err := o.lookup(name)
-		if errors.Is(err, syscall.ENOENT) {
-			continue // it went away meanwhile, and the version will tell
-		}
+		var child object
+		err = l.with(func() (err error) {
+			child, err = o.lookup(name)
+			return err
+		})
 		if err == nil {
 			err = l.walk(ctx, child, path.Join(at, name), path.Join(node, name), depth+1)
 			child.close()
 		}
-		if err != nil && !errors.Is(err, syscall.ESTALE) {
-			return err
+		if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ESTALE) {
+			err = nil // it went away meanwhile, and the version will tell
 		}
 	}
-	return nil
+	return err
+}
+
+// note adds an object, and gives the names in it.
+func (l *regionList) note(o object, at, node string) (names []string, err error) {
+	a, err := o.attr()
+	if err != nil {
+		return nil, err
+	}
+	e := regionEntry{export: at, node: node, id: o.id(nil), attr: a}
+	switch a.kind {
+	case kindSymlink:
+		e.target, err = o.readlink()
+	case kindDir:
+		names, err = namesIn(o)
+	}
+	l.entries = append(l.entries, e)
+	return names, err
 }
 
 // namesIn lists a directory, sorted.

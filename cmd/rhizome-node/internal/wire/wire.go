@@ -180,7 +180,9 @@ func sendChunks(out *bufio.Writer, body io.Reader) error {
 		n, err := body.Read(buf)
 		if n > 0 {
 			fmt.Fprintf(out, "%x\r\n", n)
-			out.Write(buf[:n])
+			if _, err := out.Write(buf[:n]); err != nil {
+				return err
+			}
 			if _, err := out.WriteString("\r\n"); err != nil {
 				return err
 			}
