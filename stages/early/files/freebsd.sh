@@ -274,7 +274,8 @@ layer() {
 		esac
 	done
 	# Without file flags: what one layer made immutable, the next one replaces.
-	tar -C "$place" --no-fflags --exclude '.wh.*' -xpf "$here/blob/layer"
+	# -p asks for them, so what takes them back comes after it.
+	tar -C "$place" -xp --no-fflags --exclude '.wh.*' -f "$here/blob/layer"
 }
 
 # root_in_memory reads every layer into memory, and has init go on in there.
