@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -155,11 +156,18 @@ const maxFolders = 16
 func wishFor(m *serve.Machine, limit int64) reads.Wish {
 	return reads.Wish{
 		Limit: limit, Cost: precache.Cost, Folders: m.Node.Boot.OS == "freebsd", MaxFolders: maxFolders,
-		Apart: func(_ string, f rootfs.File) bool {
+		Apart: func(p string, f rootfs.File) bool {
 			n := int(f.Layer)
-			return n >= len(m.Layers) || m.Layers[n].Annotations[imagefmt.AnnotationRole] == "node"
+			return mountedOver(p) || n >= len(m.Layers) || m.Layers[n].Annotations[imagefmt.AnnotationRole] == "node"
 		},
 	}
+}
+
+// mountedOver says whether a node has something else at a path, or, of /boot,
+// whether its loader reads it before there is a bundle.
+func mountedOver(p string) bool {
+	top, _, _ := strings.Cut(strings.TrimPrefix(p, "/"), "/")
+	return slices.Contains([]string{"boot", "dev", "proc", "run", "sys", "tmp", "var"}, top)
 }
 
 func (a *app) printLearned(m *serve.Machine, l *reads.List, o learnOptions) error {

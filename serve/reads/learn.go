@@ -26,7 +26,8 @@ type Wish struct {
 	// Folders says that only whole folders can be held, and MaxFolders how many.
 	Folders    bool
 	MaxFolders int
-	// Apart says what cannot be held, because it differs between nodes.
+	// Apart says what cannot be held: it differs between nodes, or something is
+	// mounted over it.
 	Apart func(p string, f rootfs.File) bool
 }
 
@@ -69,6 +70,10 @@ func Learn(v *rootfs.View, windows []Window, w Wish) (*List, error) {
 			}
 		}
 	}
+	if w.Folders {
+		// Each folder is a mount on the node: a handful of calls is not worth it.
+		l.least = weight(out.Total) / 100
+	}
 	l.sum(l.byPath["/"])
 	out.Steps = l.choose()
 	return out, nil
@@ -100,6 +105,8 @@ type learner struct {
 	byPath map[string]*place
 	byFile map[rootfs.File]*place
 	queue  queue
+	// least is what a place must spare at all, in calls.
+	least  float64
 	memory int64
 	calls  uint64
 	bytes  uint64
@@ -111,7 +118,7 @@ type learner struct {
 func (l *learner) plant(v *rootfs.View) error {
 	return v.Walk("/", func(p string, f rootfs.File, a rootfs.Attr) error {
 		n := &place{path: strings.Clone(p), dir: a.Kind == rootfs.Dir, up: l.byPath[path.Dir(p)]}
-		n.apart = l.wish.Apart != nil && !n.dir && l.wish.Apart(p, f)
+		n.apart = l.wish.Apart != nil && l.wish.Apart(p, f)
 		size := int64(0)
 		if a.Kind == rootfs.Regular {
 			size = int64(a.Size)
@@ -154,6 +161,11 @@ func (l *learner) count(v *rootfs.View, f File) bool {
 // sum adds up what lies below a place.
 func (l *learner) sum(n *place) {
 	n.restCost, n.rest, n.bad = n.cost, n.counts, n.apart
+	if n.up != nil && n.up.up == nil {
+		// A bundle is laid over folders of the root, not over the root itself:
+		// what lies in that, and the way to those folders, is asked for always.
+		n.rest.Calls, n.bad = 0, n.bad || !n.dir
+	}
 	for _, c := range n.children {
 		l.sum(c)
 		n.restCost += c.restCost
@@ -176,7 +188,7 @@ func (l *learner) offer(n *place) {
 	if !n.dir {
 		gain = weight(n.counts)
 	}
-	if gain > 0 {
+	if gain > l.least {
 		heap.Push(&l.queue, offer{n, n.turn, gain / (float64(max(n.restCost, 1)) / (1 << 20))})
 	}
 }
