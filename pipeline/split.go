@@ -17,7 +17,7 @@ import (
 )
 
 // RoleBundle is the role of the layer that nodes hold in memory.
-const RoleBundle = "precache"
+const RoleBundle = imagefmt.RoleBundle
 
 // Facts of a step that divides layers.
 const (

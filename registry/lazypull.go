@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 
+	"rhizome/registry/imagefmt"
 	"rhizome/registry/layerfmt"
 	"rhizome/registry/lazy"
 	"rhizome/registry/ref"
@@ -60,6 +62,7 @@ func (l Link) Lazy(ctx context.Context, source ref.Reference, o LazyOptions) (*L
 	if z.layers, err = l.missing(ctx, layers); err != nil {
 		return nil, err
 	}
+	hotFirst(z.layers)
 	if err := z.check(ctx); err != nil {
 		return nil, err
 	}
@@ -84,6 +87,18 @@ func (l Link) missing(ctx context.Context, layers []ocispec.Descriptor) ([]ocisp
 		}
 	}
 	return out, nil
+}
+
+// hotFirst puts the layers that nodes hold in memory before the others: they are
+// what is read most, and a node waits for the whole of one.
+func hotFirst(layers []ocispec.Descriptor) {
+	cold := func(d ocispec.Descriptor) int {
+		if d.Annotations[imagefmt.AnnotationRole] == imagefmt.RoleBundle {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(layers, func(a, b ocispec.Descriptor) int { return cold(a) - cold(b) })
 }
 
 // check finds out whether the layers can be read in parts.

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
+	"rhizome/registry/imagefmt"
 	"rhizome/registry/layerfmt"
 	"rhizome/registry/lazy"
 	"rhizome/registry/registrytest"
@@ -133,6 +135,23 @@ func TestALazyPullSurvivesTheRegistry(t *testing.T) {
 	}
 	if found, err := s.Verify(ctx, image, nil); err != nil || len(found) > 0 {
 		t.Errorf("verify: %v, %v", found, err)
+	}
+}
+
+// TestWhatNodesHoldInMemoryComesFirst: a node with a bundle boots no sooner than
+// the whole of it is here.
+func TestWhatNodesHoldInMemoryComesFirst(t *testing.T) {
+	var layers []ocispec.Descriptor
+	for _, role := range []string{"base", "kernel", "precache", "node", "precache"} {
+		layers = append(layers, ocispec.Descriptor{Size: int64(len(layers)), Annotations: map[string]string{imagefmt.AnnotationRole: role}})
+	}
+	hotFirst(layers)
+	var order []int64
+	for _, l := range layers {
+		order = append(order, l.Size)
+	}
+	if want := []int64{2, 4, 0, 1, 3}; !slices.Equal(order, want) {
+		t.Errorf("%v, want %v", order, want)
 	}
 }
 

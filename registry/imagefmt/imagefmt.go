@@ -23,6 +23,8 @@ const (
 	AnnotationNode = Prefix + "node"
 	// AnnotationRole says what a layer is: "base", "kernel", "files", "node"...
 	AnnotationRole = Prefix + "layer.role"
+	// RoleBundle is the role of the layer that nodes hold in memory.
+	RoleBundle = "precache"
 	// AnnotationStage names the step of the recipe that made a layer, and
 	// AnnotationSource the place in the recipe ("web.yaml:12").
 	AnnotationStage  = Prefix + "layer.stage"
