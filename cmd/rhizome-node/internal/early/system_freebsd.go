@@ -76,8 +76,10 @@ func usage(dir string) (held, others int64) {
 		}
 		on := unix.ByteSliceToString(st.Mntonname[:])
 		// What the list says is as old as the mount (getfsstat(2), MNT_NOWAIT);
-		// waiting for all would wait for a server that is gone.
-		if unix.Statfs(on, &st) != nil {
+		// waiting for all would wait for a server that is gone. Inside
+		// init_chroot(8) the path of an outer mount leads elsewhere.
+		listed := st.Fsid
+		if unix.Statfs(on, &st) != nil || st.Fsid != listed {
 			continue
 		}
 		used := int64(st.Blocks-st.Bfree) * int64(st.Bsize)
