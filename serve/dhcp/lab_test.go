@@ -28,8 +28,9 @@ import (
 	"rhizome/serve/dhcp"
 )
 
-// patience is the end of a wait that has failed; nothing is timed by it.
-const patience = 60 * time.Second
+// patience is the end of a wait that has failed; nothing is timed by it. A machine
+// emulated on busy cores takes minutes to its second request.
+const patience = 5 * time.Minute
 
 // serverSpec is what a server process of a test is started with.
 type serverSpec struct {
