@@ -141,7 +141,7 @@ func send(host string, w io.Writer, r Request) error {
 	}
 	switch {
 	case r.Body == nil:
-		if r.Method == "POST" || r.Method == "PUT" {
+		if strings.HasPrefix(r.Method, "P") { // POST and PUT have a body, if an empty one
 			fmt.Fprint(out, "Content-Length: 0\r\n")
 		}
 		fmt.Fprint(out, "\r\n")
