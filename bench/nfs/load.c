@@ -266,9 +266,14 @@ static void reply(struct conn *c, const unsigned char *msg)
 {
 	const unsigned char *r = body(msg);
 	errno = 0;
+	c->inflight--;
+	if (op[0] == 'w' && get(r) == 10008) { /* NFS3ERR_JUKEBOX: ask again */
+		c->used[get(msg) & 0xff] = 0;
+		enqueue(c->slot[get(msg) & 0xff]);
+		return;
+	}
 	if (get(r)) { fprintf(stderr, "load: %s: status %u\n", op, get(r)); exit(1); }
 	calls++;
-	c->inflight--;
 	if (op[0] == 'w') {
 		int s = get(msg) & 0xff;
 		c->used[s] = 0;
