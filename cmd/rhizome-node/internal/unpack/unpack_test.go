@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 )
 
 var stamp = time.Unix(1_700_000_000, 0)
@@ -178,7 +179,7 @@ func TestOwnersModesTimesAndDevicesAreKept(t *testing.T) {
 		}
 	}
 	value := make([]byte, 8)
-	if n, err := syscall.Getxattr(filepath.Join(root, "bin/su"), "trusted.rhizome", value); err != nil || string(value[:n]) != "yes" {
+	if n, err := unix.Getxattr(filepath.Join(root, "bin/su"), "trusted.rhizome", value); err != nil || string(value[:n]) != "yes" {
 		t.Errorf("the attribute is %q (%v)", value[:max(n, 0)], err)
 	}
 }
@@ -219,7 +220,7 @@ func TestWithTooLittleMemoryTheFrontIsTaken(t *testing.T) {
 	if got := tree(t, root); got != "usr/\nusr/a = 1234\n" {
 		t.Error(got)
 	}
-	if n, err := syscall.Getxattr(filepath.Join(root, "usr"), "trusted.overlay.opaque", make([]byte, 4)); err == nil {
+	if n, err := unix.Getxattr(filepath.Join(root, "usr"), "trusted.overlay.opaque", make([]byte, 4)); err == nil {
 		t.Errorf("usr is marked opaque (%d bytes), and not all of it is there", n)
 	}
 }
@@ -233,7 +234,7 @@ func TestAWholeFolderOfABundleIsMarkedForOverlayfs(t *testing.T) {
 		t.Fatal(err)
 	}
 	value := make([]byte, 4)
-	if n, err := syscall.Getxattr(filepath.Join(root, "usr"), "trusted.overlay.opaque", value); err != nil || string(value[:n]) != "y" {
+	if n, err := unix.Getxattr(filepath.Join(root, "usr"), "trusted.overlay.opaque", value); err != nil || string(value[:n]) != "y" {
 		t.Errorf("%q, %v", value[:max(n, 0)], err)
 	}
 	if got := tree(t, root); got != "usr/\nusr/a = 1\n" {
