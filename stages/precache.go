@@ -211,4 +211,3 @@ func (s *precacheStage) Run(context.Context, pipeline.Env, []*tree.Tree) (pipeli
 // Restore makes a layer whole again whose hot files lie in a bundle; it is for
 // pipeline.Env.
 func Restore(layer, bundle *tree.Tree) (*tree.Tree, error) { return precache.Restore(layer, bundle) }
-
