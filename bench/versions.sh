@@ -135,6 +135,8 @@ mapfile -t UPDATES < <(updates | grep -v ^linux-image)
 make_nodes
 ostree --repo=archive init --mode=archive
 ostree --repo=bare init --mode=bare-user
+# Without syncing every object: that changes no byte, and the run is shorter.
+for repo in archive bare; do ostree --repo=$repo config set core.fsync false; done
 copies=0
 for ((n = 1; n <= VERSIONS; n++)); do
 	[ "$n" = 1 ] || state "$n"
