@@ -212,8 +212,8 @@ func (k *known) find(cluster, name string) []*knownNode {
 
 // is says whether a name, card or address is the node's: as its image has them,
 // or as they were seen.
-func (n *knownNode) is(name string, addr netip.Addr) bool {
-	last := n.tracker.Boot()
-	return n.node.Name == name || slices.Contains(n.node.MACs, name) || last.MAC == name && name != "" ||
-		addr.IsValid() && (n.node.Address == addr || last.Addr == addr)
+func (k *knownNode) is(name string, addr netip.Addr) bool {
+	last := k.tracker.Boot()
+	return k.node.Name == name || slices.Contains(k.node.MACs, name) || last.MAC == name && name != "" ||
+		addr.IsValid() && (k.node.Address == addr || last.Addr == addr)
 }
