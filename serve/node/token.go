@@ -61,7 +61,7 @@ func (t *tokens) of(cluster, node string) (*nodeTokens, error) {
 		return nil, err
 	}
 	n := &nodeTokens{dir: dir}
-	if n.key, err = readKey(filepath.Join(dir, keyFile)); err != nil {
+	if n.key, err = readKey(filepath.Join(dir, keyFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("reading the key of node %q's tokens: %w", node, err)
 	}
 	data, err := os.ReadFile(filepath.Join(dir, bootFile))
@@ -78,18 +78,28 @@ func (t *tokens) of(cluster, node string) (*nodeTokens, error) {
 	return n, nil
 }
 
-// readKey reads a key of 32 bytes, or makes it.
+// readKey reads a key of 32 bytes.
 func readKey(path string) ([]byte, error) {
 	key, err := os.ReadFile(path)
 	if err == nil && len(key) != sha256.Size {
 		return nil, fmt.Errorf("%q has %d bytes and not %d: remove it, and boot the node anew", path, len(key), sha256.Size)
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return key, err
+	return key, err
+}
+
+// haveKey makes the key at the node's first boot: a serve that answers nobody
+// leaves the store as it was.
+func (n *nodeTokens) haveKey() error {
+	if n.key != nil {
+		return nil
 	}
-	key = make([]byte, sha256.Size)
+	key := make([]byte, sha256.Size)
 	rand.Read(key) // never fails (crypto/rand)
-	return key, durable.WriteBytes(durable.OS{}, "", path, 0o600, key)
+	if err := durable.WriteBytes(durable.OS{}, "", filepath.Join(n.dir, keyFile), 0o600, key); err != nil {
+		return err
+	}
+	n.key = key
+	return nil
 }
 
 // begin makes the token of a new boot; the former one is good no more.
@@ -98,6 +108,9 @@ func (t *tokens) begin(cluster, node string, now time.Time) (boot, token string,
 	defer t.mu.Unlock()
 	n, err := t.of(cluster, node)
 	if err != nil {
+		return "", "", err
+	}
+	if err := n.haveKey(); err != nil {
 		return "", "", err
 	}
 	record := bootRecord{Boot: rand.Text(), At: now.UTC()}
@@ -131,7 +144,7 @@ func (t *tokens) check(cluster, node, token string) (boot string, ok bool, err e
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n, err := t.of(cluster, node)
-	if err != nil || n.boot.Boot == "" {
+	if err != nil || n.boot.Boot == "" || n.key == nil {
 		return "", false, err
 	}
 	return n.boot.Boot, hmac.Equal([]byte(token), []byte(n.token(cluster, node))), nil
