@@ -91,6 +91,9 @@ func makeWorld(t *testing.T) (*world, error) {
 			return w, err
 		}
 	}
+	if err := w.buildWorkout(built, recipe); err != nil {
+		return w, err
+	}
 	registry, stop, err := startRegistry(dir)
 	if err != nil {
 		return w, err
@@ -110,6 +113,9 @@ func makeWorld(t *testing.T) (*world, error) {
 		if err := w.carry(built, registry, tag); err != nil {
 			return w, err
 		}
+	}
+	if err := w.carry(built, registry, workoutTag); err != nil {
+		return w, err
 	}
 	// What is served below was never on this disk but through the registry.
 	if err := os.RemoveAll(built); err != nil {
