@@ -42,13 +42,13 @@ cross: ## both systems, both architectures, into dist/
 	done
 
 test: ## everything: unit, golden, fuzz seeds, CLI stories, real clients, QEMU boots
-	.ci/gotest $(TESTFLAGS) -timeout 35m $(PACKAGES)
+	.ci/gotest $(TESTFLAGS) -timeout 60m $(PACKAGES)
 
 unit: ## the quick part of the tests: no root, no network, no QEMU
 	go test -short $(TESTFLAGS) $(PACKAGES)
 
 e2e: ## the QEMU boots alone
-	.ci/gotest -timeout 30m -count=1 -v ./cmd/rhizome/e2e
+	.ci/gotest -timeout 60m -count=1 -v ./cmd/rhizome/e2e
 
 race: ## the tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race -short $(TESTFLAGS) $(PACKAGES)

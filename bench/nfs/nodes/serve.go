@@ -60,7 +60,7 @@ func serve(ctx context.Context) error {
 	runtime.GC() // what packing the layers took is no part of serving them
 	fmt.Println(nl.Addr())
 	go func() {
-		io.Copy(io.Discard, os.Stdin)
+		_, _ = io.Copy(io.Discard, os.Stdin)
 		fmt.Println(cache.Stats().Bytes)
 	}()
 	return rpc.NewServer(nfs.NewServer(nfs.Config{Exports: all}).Programs(), rpc.Limits{}, nil).ServeTCP(ctx, nl)

@@ -89,7 +89,7 @@ func TestNodesLiveAsTheRecipeSays(t *testing.T) {
 		if got := shell(t, r, `stat -c %a:%u /run/rhizome/token`); got != "400:0" {
 			t.Errorf("%s: the token's mode and owner are %s", node, got)
 		}
-		if got := shell(t, r, `findmnt -n -o SIZE /tmp; dpkg-query -W -f '${Status}\n' dbus`); got != "64M\ninstall ok installed" {
+		if got := shell(t, r, `findmnt -n -r -o SIZE /tmp; dpkg-query -W -f '${Status}\n' dbus`); got != "64M\ninstall ok installed" {
 			t.Errorf("%s:\n%s", node, got)
 		}
 		shell(t, r, `touch /var/forgotten && echo `+node+` > /etc/marker && echo `+node+` > /persist/marker && sync`)

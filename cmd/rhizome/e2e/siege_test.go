@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -162,8 +163,11 @@ func streams(from, to string) func([]byte) error {
 // files, RPC calls with and without a record mark, and a request of HTTP.
 func siegeSeeds() ([][]byte, error) {
 	names, err := filepath.Glob("../../../serve/dhcp/testdata/packets/*.hex")
-	if err != nil || len(names) == 0 {
-		return nil, fmt.Errorf("no captured packets in serve/dhcp/testdata: %v", err)
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		return nil, errors.New("no captured packets in serve/dhcp/testdata")
 	}
 	var seeds [][]byte
 	for _, name := range names {

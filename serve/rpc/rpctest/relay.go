@@ -111,10 +111,10 @@ func (r *Relay) pass(to *net.UDPConn, datagram []byte) {
 
 func (r *Relay) write(to *net.UDPConn, datagram []byte) {
 	if to == r.front {
-		to.WriteTo(datagram, r.client)
+		_, _ = to.WriteTo(datagram, r.client)
 		return
 	}
-	to.Write(datagram)
+	_, _ = to.Write(datagram)
 }
 
 // resendAfter is how long Insist waits before it asks again.

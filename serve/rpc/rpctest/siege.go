@@ -66,13 +66,13 @@ func (s *Siege) on(network string, write func(c net.Conn, r *rand.Rand)) func(*r
 // attacks are what each attacker does over and over.
 func (s *Siege) attacks() []func(r *rand.Rand) {
 	return []func(*rand.Rand){
-		s.on("tcp", func(c net.Conn, r *rand.Rand) { c.Write(Noise(r, 1<<16)) }),
-		s.on("udp", func(c net.Conn, r *rand.Rand) { c.Write(Noise(r, 2000)) }),
+		s.on("tcp", func(c net.Conn, r *rand.Rand) { _, _ = c.Write(Noise(r, 1<<16)) }),
+		s.on("udp", func(c net.Conn, r *rand.Rand) { _, _ = c.Write(Noise(r, 2000)) }),
 		s.on("tcp", func(c net.Conn, r *rand.Rand) { s.spoilt(c, r, Record) }),
 		s.on("udp", func(c net.Conn, r *rand.Rand) { s.spoilt(c, r, slices.Clone) }),
 		s.on("tcp", hugeClaim),
 		s.on("tcp", func(c net.Conn, _ *rand.Rand) { untilCut(c, bytes.Repeat([]byte{0, 0, 0, 1, 'x'}, 1000)) }),
-		s.on("tcp", func(c net.Conn, _ *rand.Rand) { c.Read(make([]byte, 1)) }),
+		s.on("tcp", func(c net.Conn, _ *rand.Rand) { _, _ = c.Read(make([]byte, 1)) }),
 		s.on("tcp", func(c net.Conn, _ *rand.Rand) { untilCut(c, Record(s.Flood)) }),
 		s.on("tcp", func(net.Conn, *rand.Rand) {}),
 	}
@@ -80,8 +80,8 @@ func (s *Siege) attacks() []func(r *rand.Rand) {
 
 // hugeClaim begins a record of two megabytes that never comes.
 func hugeClaim(c net.Conn, r *rand.Rand) {
-	c.Write(append([]byte{0x80, 0x1f, 0xff, 0xff}, Noise(r, 100)...))
-	c.Read(make([]byte, 1))
+	_, _ = c.Write(append([]byte{0x80, 0x1f, 0xff, 0xff}, Noise(r, 100)...))
+	_, _ = c.Read(make([]byte, 1))
 }
 
 // untilCut sends without reading.

@@ -66,16 +66,19 @@ func upOnce(ctx context.Context, dir string) error {
 // is asked again at the next beat.
 func heartbeat(ctx context.Context, console io.Writer) error {
 	dir, away := agent.RunDir(), false
-	for {
-		wait, err := beat(ctx, dir)
-		if (err != nil) != away {
-			away = err != nil
-			fmt.Fprintf(console, "rhizome-node heartbeat: %s\n", word(err))
-		}
-		if sleep(ctx, wait) != nil {
-			return nil
-		}
+	for wait := time.Duration(0); sleep(ctx, wait) == nil; {
+		wait, away = oneBeat(ctx, console, dir, away)
 	}
+	return nil
+}
+
+// oneBeat tells on the console when the server goes and when it is back.
+func oneBeat(ctx context.Context, console io.Writer, dir string, away bool) (wait time.Duration, nowAway bool) {
+	wait, err := beat(ctx, dir)
+	if (err != nil) != away {
+		fmt.Fprintf(console, "rhizome-node heartbeat: %s\n", word(err))
+	}
+	return wait, err != nil
 }
 
 func word(err error) string {

@@ -91,7 +91,9 @@ func stream(dir string, mib int) error {
 		return err
 	}
 	fmt.Println("stable", dir, "stream")
-	os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0)
+	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
+		return err
+	}
 	body, err := os.ReadFile(name)
 	if err != nil {
 		return err

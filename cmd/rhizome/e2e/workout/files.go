@@ -21,13 +21,15 @@ func sizes(dir string) error {
 	}
 	defer f.Close()
 	const far = 5 << 20
-	f.WriteString("0123456789")
-	f.WriteAt([]byte("end"), far)
-	if err := errors.Join(f.Sync(), f.Truncate(4), f.Truncate(8)); err != nil {
+	_, err = f.WriteString("0123456789")
+	_, err2 := f.WriteAt([]byte("end"), far)
+	if err := errors.Join(err, err2, f.Sync(), f.Truncate(4), f.Truncate(8)); err != nil {
 		return err
 	}
 	cut, err := all(f)
-	f.WriteAt([]byte("end"), far)
+	if _, err := f.WriteAt([]byte("end"), far); err != nil {
+		return err
+	}
 	holed, err2 := all(f)
 	want := "0123" + strings.Repeat("\x00", far-4) + "end"
 	st, err3 := f.Stat()

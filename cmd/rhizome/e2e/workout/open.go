@@ -47,8 +47,8 @@ func unlinkOpen(dir string) error {
 	if err != nil {
 		return err
 	}
-	f.WriteString("first ")
-	if err := os.Remove(name); err != nil {
+	_, err = f.WriteString("first ")
+	if err := errors.Join(err, os.Remove(name)); err != nil {
 		return err
 	}
 	_, err = f.WriteString("second")
@@ -117,8 +117,8 @@ func holdLock(name string) error {
 		return err
 	}
 	fmt.Println("locked")
-	io.Copy(io.Discard, os.Stdin)
-	return f.Close()
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return errors.Join(err, f.Close())
 }
 
 func locks(dir string) error {
