@@ -42,7 +42,7 @@ func TestTwoMachinesBootFromOneImage(t *testing.T) {
 // the sums come from the node itself and from the layers' plain tar streams,
 // read by nothing of ours but archive/tar.
 func TestNodeReadsWhatWasBuilt(t *testing.T) {
-	w := need(t)
+	w := alone(t)
 	n := lan(t)
 	w.serve(t, n)
 	r := w.boot(t, n, 1, nil)
@@ -68,7 +68,7 @@ func TestNodeReadsWhatWasBuilt(t *testing.T) {
 // Killing the server while a node runs, and starting it again, costs the node
 // nothing but time: open files read on, no handle is stale.
 func TestServerRestartsUnderARunningNode(t *testing.T) {
-	w := need(t)
+	w := alone(t)
 	n := lan(t)
 	s := w.serve(t, n)
 	r := w.boot(t, n, 1, nil)

@@ -168,7 +168,7 @@ func flip(t *testing.T, file string, at int64) {
 // A root in memory is read over as many servers' lives as it takes, and needs
 // none afterwards.
 func TestARootInMemoryNeedsNoServer(t *testing.T) {
-	w := need(t)
+	w := alone(t)
 	n := lan(t)
 	s := w.serve(t, n)
 	six := w.boot(t, n, 6, mem(1536))

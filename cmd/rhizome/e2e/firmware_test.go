@@ -37,7 +37,7 @@ func uefi(fwcfg ...string) func(*rig.Machine) {
 }
 
 func TestUEFIBootsByPXE(t *testing.T) {
-	w := need(t)
+	w := alone(t)
 	n := lan(t)
 	s := w.serve(t, n)
 	w.boot(t, n, 1, uefi())
@@ -46,7 +46,7 @@ func TestUEFIBootsByPXE(t *testing.T) {
 }
 
 func TestUEFIBootsOverHTTP(t *testing.T) {
-	w := need(t)
+	w := alone(t)
 	n := lan(t)
 	s := w.serve(t, n)
 	w.boot(t, n, 1, uefi("IPv4PXESupport,string=n", "IPv6PXESupport,string=n"))
@@ -57,7 +57,7 @@ func TestUEFIBootsOverHTTP(t *testing.T) {
 }
 
 func TestPxelinuxBootsOverTFTP(t *testing.T) {
-	w := need(t)
+	w := alone(t)
 	n := lan(t)
 	s := w.serveImage(t, n, "e2e:pxelinux")
 	w.boot(t, n, 1, nil)
@@ -68,7 +68,7 @@ func TestPxelinuxBootsOverTFTP(t *testing.T) {
 // The firmware of this machine has no network driver switched on: all it can do
 // is start from the stick.
 func TestBootStickBootsAMachineWithoutNetworkFirmware(t *testing.T) {
-	w := need(t)
+	w := alone(t)
 	stick := filepath.Join(t.TempDir(), "stick.img")
 	if _, err := w.run("--store", w.store, "export", "e2e:v1", "n1", "--format", "usb", "--output", stick); err != nil {
 		t.Fatal(err)
@@ -89,7 +89,7 @@ func TestBootStickBootsAMachineWithoutNetworkFirmware(t *testing.T) {
 }
 
 func TestProxyLeavesAddressesToDnsmasq(t *testing.T) {
-	w := need(t)
+	w := alone(t)
 	n := lan(t)
 	other := network(t, "10.77.0.2/24")
 	join(t, n, other)
@@ -106,7 +106,7 @@ func TestProxyLeavesAddressesToDnsmasq(t *testing.T) {
 // The machine's rack is a network of its own: its DHCP comes through dnsmasq's
 // relay on the router, all else is routed.
 func TestRelayCarriesARackBehindARouter(t *testing.T) {
-	w := need(t)
+	w := alone(t)
 	n := lan(t)
 	rack := network(t, "10.78.0.1/24")
 	route(t, n, rack)

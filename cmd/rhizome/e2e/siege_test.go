@@ -33,7 +33,7 @@ const (
 // the address of a node, while a machine boots: it boots, serve's memory stays
 // under its cap, and its log does not fill the disk.
 func TestANodeBootsUnderSiege(t *testing.T) {
-	w := need(t)
+	w := alone(t)
 	n := lan(t)
 	outside := network(t, "10.77.0.66/24")
 	inside(t, outside, "ip addr add 10.77.0.14/24 dev "+outside.Bridge) // n4's

@@ -10,7 +10,7 @@ import (
 // The shipped Slurm recipe is a working cluster: a job over two nodes runs on
 // both, which are whom they say they are by a key that no layer holds.
 func TestSlurmRunsAJobOverTwoNodes(t *testing.T) {
-	w := need(t)
+	w := alone(t)
 	recipe := writeSlurm(t)
 	if _, err := w.run("--store", w.store, "build", recipe, "--tag", "slurm:v1"); err != nil {
 		t.Fatal(err)

@@ -99,7 +99,7 @@ func workoutFiles(dir string) error {
 // programs do, reads all of the image, and loses nothing that was told to be
 // stable when the server is killed in the middle.
 func TestTheKernelsClientAtWork(t *testing.T) {
-	w := need(t)
+	w := alone(t)
 	n := lan(t)
 	s := w.serveImage(t, n, "e2e:"+workoutTag)
 	r := w.boot(t, n, 1, nil)
