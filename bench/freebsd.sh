@@ -29,3 +29,27 @@ if [ $# -gt 0 ]; then
 	git -C "$1" status --porcelain >/dev/null
 	echo "| $1 | $(figure files <<<"$out") | $(figure checkout <<<"$out") | $((($(date +%s%N) - begun) / 1000000)) |"
 fi
+
+# The whole of a second build with nothing changed, on the fixture: no make runs.
+WORK=$(mktemp -d)
+trap 'rm -rf "$WORK"' EXIT
+cp -r testdata/freebsd-src testdata/freebsd-llvm "$WORK/"
+CGO_ENABLED=0 go build -o "$WORK/" ./cmd/rhizome
+cat > "$WORK/fixture.yaml" <<RECIPE
+version: 1
+name: fixture
+os: freebsd
+arch: amd64
+epoch: 2026-11-01T00:00:00Z
+source: {src: {dir: $WORK/freebsd-src, toolchain: $WORK/freebsd-llvm/bin}}
+stages: [{world: {}}, {distribution: {}}, {kernel: {config: GENERIC}}]
+network: {subnet: 10.77.0.0/24, server: 10.77.0.1}
+nodes: [{name: n1, mac: "52:54:00:77:01:01", address: 10.77.0.21}]
+RECIPE
+build() { XDG_CACHE_HOME=$WORK/cache "$WORK/rhizome" --store "$WORK/store" --quiet build "$WORK/fixture.yaml" | tail -n 1; }
+first=$(build)
+begun=$(date +%s%N)
+second=$(build)
+took=$((($(date +%s%N) - begun) / 1000000))
+[ "$first" = "$second" ] || { echo "bench/freebsd.sh: $first became $second" >&2; exit 1; }
+printf '\nA second build of the fixture with nothing changed: %d ms (wanted: under 1,000).\n' "$took"
