@@ -1,18 +1,24 @@
 package serve
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"net/netip"
 	"path"
+	"slices"
+	"strings"
 	"time"
 
 	"rhizome/registry/imagefmt"
 	"rhizome/serve/bootspec"
 	"rhizome/serve/dhcp"
 	"rhizome/serve/nfs"
+	"rhizome/serve/node/nodeapi"
 	"rhizome/serve/rootfs"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // This file lets each protocol see the fleet through the small interface that
@@ -90,27 +96,61 @@ func (t viewTree) Open(p string) (bootspec.File, error) {
 type nfsExports struct {
 	fleet    *Fleet
 	writable []nfs.Mounted
+	// open opens a blob to be read in pieces; nil exports no blobs.
+	open func(digest string) (rootfs.BlobReader, error)
 }
 
 func (n nfsExports) Export(p string, client netip.Addr) (nfs.FS, error) {
-	m, below, err := n.fleet.Root(p, client)
+	find, show := n.fleet.Root, showRoot
+	if n.open != nil && strings.HasPrefix(p, blobsPrefix) {
+		find, show = n.fleet.Blobs, n.showBlobs
+	}
+	m, below, err := find(p, client)
 	if err != nil {
 		return nil, err
 	}
 	if below != "" {
-		return nil, fmt.Errorf("%q: %w: nodes mount the whole of /nodes/%s", p, fs.ErrNotExist, m.Node.Name)
+		return nil, fmt.Errorf("%q: %w: nodes mount the whole of an export", p, fs.ErrNotExist)
 	}
-	return m.View, nil
+	return show(m), nil
+}
+
+func showRoot(m *Machine) nfs.FS { return m.View }
+
+func (n nfsExports) showBlobs(m *Machine) nfs.FS {
+	return rootfs.NewBlobs(m.Manifest.String(), m.blobFiles(), n.open)
+}
+
+// blobFiles are the blobs that a node may have, each once: layers that HTTP
+// would give it.
+func (m *Machine) blobFiles() []rootfs.Blob {
+	var all []rootfs.Blob
+	for _, l := range m.Layers {
+		b := rootfs.Blob{Name: nodeapi.BlobFile(l.Digest.String()), Digest: l.Digest.String(), Size: l.Size}
+		if l.Digest.Algorithm() == digest.SHA256 && !slices.Contains(all, b) {
+			all = append(all, b)
+		}
+	}
+	return all
 }
 
 func (n nfsExports) ByID(id [16]byte, client netip.Addr) (nfs.FS, error) {
 	v, err := n.fleet.ByID(id, client)
+	if err == nil {
+		return v, nil
+	}
+	if n.open == nil || !errors.Is(err, rootfs.ErrStale) {
+		return nil, err
+	}
+	m, err := n.fleet.BlobsByID(id, client)
 	if err != nil {
 		return nil, err
 	}
-	return v, nil
+	return n.showBlobs(m), nil
 }
 
+// List leaves the blobs out: a node is told of them by its plan, and who looks
+// at the list wants to know what is to be mounted.
 func (n nfsExports) List(client netip.Addr) []nfs.Export {
 	var all []nfs.Export
 	for _, m := range n.fleet.Machines() {

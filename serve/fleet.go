@@ -28,6 +28,8 @@ type Fleet struct {
 	// roots are all views ever handed out, by image id, with the address that
 	// may read them.
 	roots map[[16]byte]*Machine
+	// blobs are the machines of the same images, by the id of their blobs.
+	blobs map[[16]byte]*Machine
 	// holds are the boots that go on with the image they began with, by node.
 	holds map[string]*hold
 	now   func() time.Time
@@ -39,7 +41,7 @@ type Fleet struct {
 // told apart by. Clients in the admin networks may mount and read every node's
 // root; writable exports stay the nodes' own.
 func NewFleet(now func() time.Time, admin ...netip.Prefix) *Fleet {
-	return &Fleet{roots: map[[16]byte]*Machine{}, holds: map[string]*hold{}, now: now, admin: admin}
+	return &Fleet{roots: map[[16]byte]*Machine{}, blobs: map[[16]byte]*Machine{}, holds: map[string]*hold{}, now: now, admin: admin}
 }
 
 // mayRead decides whether a client may have a machine's root.
@@ -66,9 +68,16 @@ func (f *Fleet) Switch(machines []*Machine) error {
 	f.byMAC, f.byAddr, f.byName = byMAC, byAddr, byName
 	f.generation++
 	for _, m := range machines {
-		f.roots[m.View.ID()] = m
+		f.readable(m)
 	}
 	return nil
+}
+
+// readable makes handles of a machine's root and blobs good. The caller has the
+// lock.
+func (f *Fleet) readable(m *Machine) {
+	f.roots[m.View.ID()] = m
+	f.blobs[rootfs.BlobsID(m.Manifest.String())] = m
 }
 
 // Keep makes a machine's root readable by its handles, though new boots do not
@@ -76,7 +85,7 @@ func (f *Fleet) Switch(machines []*Machine) error {
 func (f *Fleet) Keep(m *Machine) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.roots[m.View.ID()] = m
+	f.readable(m)
 	f.generation++
 }
 
@@ -122,24 +131,24 @@ func (f *Fleet) Machines() []*Machine {
 	return all
 }
 
-func exportPath(node string) string { return path.Join("/nodes", node) }
+// The exports that are no tree of the node's own: its root, and its blobs.
+const (
+	rootPrefix  = "/nodes/"
+	blobsPrefix = "/blobs/"
+)
+
+func exportPath(node string) string { return path.Join(rootPrefix, node) }
+
+func blobsPath(node string) string { return path.Join(blobsPrefix, node) }
 
 // Root is the root that a client gets for a mounted path, of the boot that the
 // node is in: its own alone, or any for an admin.
 func (f *Fleet) Root(p string, client netip.Addr) (*Machine, string, error) {
-	rest, ok := strings.CutPrefix(path.Clean("/"+p), "/nodes/")
-	if !ok {
-		return nil, "", fmt.Errorf("there is no export %q; nodes mount /nodes/NAME: %w", p, fs.ErrNotExist)
-	}
-	name, below, _ := strings.Cut(rest, "/")
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	m := f.byName[name]
-	if m == nil {
-		return nil, "", fmt.Errorf("there is no node %q in this cluster: %w", name, fs.ErrNotExist)
-	}
-	if !f.mayRead(m, client) {
-		return nil, "", fmt.Errorf("%s may not mount %q, which is node %q's at %s: %w", client, p, name, m.Node.Address, fs.ErrPermission)
+	m, below, err := f.mountable(rootPrefix, p, client)
+	if err != nil {
+		return nil, "", err
 	}
 	if m.Node.Address == client.Unmap() { // an admin's look is no step of the node's boot
 		f.take(m, StepMount)
@@ -147,16 +156,59 @@ func (f *Fleet) Root(p string, client netip.Addr) (*Machine, string, error) {
 	return f.held(m), below, nil
 }
 
-// ByID is the root that a handle names, if this client may read it.
-func (f *Fleet) ByID(id [16]byte, client netip.Addr) (*rootfs.View, error) {
+// Blobs is the machine whose blobs a client gets for a mounted path: those of
+// the image of the boot that the node is in. It is no step of a boot.
+func (f *Fleet) Blobs(p string, client netip.Addr) (*Machine, string, error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	m := f.roots[id]
+	m, below, err := f.mountable(blobsPrefix, p, client)
+	if err != nil {
+		return nil, "", err
+	}
+	return f.held(m), below, nil
+}
+
+// mountable finds the node that a path names, if this client may mount what is
+// the node's. The caller has the lock.
+func (f *Fleet) mountable(prefix, p string, client netip.Addr) (m *Machine, below string, err error) {
+	rest, ok := strings.CutPrefix(path.Clean("/"+p), prefix)
+	if !ok {
+		return nil, "", fmt.Errorf("there is no export %q; nodes mount /nodes/NAME: %w", p, fs.ErrNotExist)
+	}
+	name, below, _ := strings.Cut(rest, "/")
+	if m = f.byName[name]; m == nil {
+		return nil, "", fmt.Errorf("there is no node %q in this cluster: %w", name, fs.ErrNotExist)
+	}
+	if !f.mayRead(m, client) {
+		return nil, "", fmt.Errorf("%s may not mount %q, which is node %q's at %s: %w", client, p, name, m.Node.Address, fs.ErrPermission)
+	}
+	return m, below, nil
+}
+
+// ByID is the root that a handle names, if this client may read it.
+func (f *Fleet) ByID(id [16]byte, client netip.Addr) (*rootfs.View, error) {
+	m, err := f.handled(f.roots, id, client)
+	if err != nil {
+		return nil, err
+	}
+	return m.View, nil
+}
+
+// BlobsByID is the machine whose blobs a handle names, if this client may read
+// them.
+func (f *Fleet) BlobsByID(id [16]byte, client netip.Addr) (*Machine, error) {
+	return f.handled(f.blobs, id, client)
+}
+
+func (f *Fleet) handled(by map[[16]byte]*Machine, id [16]byte, client netip.Addr) (*Machine, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	m := by[id]
 	if m == nil {
 		return nil, rootfs.ErrStale
 	}
 	if !f.mayRead(m, client) {
 		return nil, fmt.Errorf("%s may not use a handle of node %q: %w", client, m.Node.Name, fs.ErrPermission)
 	}
-	return m.View, nil
+	return m, nil
 }

@@ -41,6 +41,9 @@ func (m *Machine) plan() nodeapi.Plan {
 			p.Bundle = &l
 		}
 	}
+	if p.Bundle != nil || p.Layers != nil {
+		p.Blobs = server + ":" + blobsPath(m.Node.Name)
+	}
 	if m.Node.Persist != "" {
 		p.Persist = &nodeapi.Mount{Path: m.Node.Persist, Export: server + ":" + volume.PersistPrefix + m.Node.Name}
 	}

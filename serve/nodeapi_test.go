@@ -50,6 +50,7 @@ func planned(t *testing.T, change func(*imagefmt.Node)) string {
 func TestAPlanSaysWhatTheEarlyProgramIsToDo(t *testing.T) {
 	const begin = `{"node":"n1","cluster":"c","digest":"","os":"linux","root":"`
 	const root = `","export":"10.0.0.1:/nodes/n1"`
+	const blobs = `,"blobs":"10.0.0.1:/blobs/n1"`
 	const blob = `{"url":"http://10.0.0.1/blobs/sha256/aa","digest":"sha256:aa","diffId":"sha256:bb","size":7`
 	for _, c := range []struct {
 		name   string
@@ -57,10 +58,10 @@ func TestAPlanSaysWhatTheEarlyProgramIsToDo(t *testing.T) {
 		want   string
 	}{
 		{"nothing", func(*imagefmt.Node) {}, begin + "nfs" + root + "}"},
-		{"the root in memory", func(n *imagefmt.Node) { n.Root = "ram" }, begin + "ram" + root + `,"layers":[` + blob + "}]}"},
+		{"the root in memory", func(n *imagefmt.Node) { n.Root = "ram" }, begin + "ram" + root + blobs + `,"layers":[` + blob + "}]}"},
 		{"a bundle", func(n *imagefmt.Node) {
 			n.Root, n.Bundle, n.BundleFolders, n.BundlePrivate = "precache", "sha256:bb", []string{"/usr"}, true
-		}, begin + "precache" + root + `,"bundle":` + blob + `,"folders":["/usr"],"private":true}}`},
+		}, begin + "precache" + root + blobs + `,"bundle":` + blob + `,"folders":["/usr"],"private":true}}`},
 		{"exports", func(n *imagefmt.Node) { n.Persist, n.Shared, n.CopyOnWrite = "/persist", "/data", []string{"/etc"} },
 			begin + "nfs" + root + `,"persist":{"path":"/persist","export":"10.0.0.1:/persist/n1"},"shared":{"path":"/data","export":"10.0.0.1:/shared/c"},"copyOnWrite":[{"path":"/etc","export":"10.0.0.1:/cow/n1/etc"}]}`},
 	} {

@@ -20,6 +20,7 @@ import (
 	"rhizome/serve/node"
 	"rhizome/serve/node/nodeapi"
 	"rhizome/serve/reads"
+	"rhizome/serve/rootfs"
 	"rhizome/serve/rpc"
 	"rhizome/serve/tftp"
 )
@@ -50,6 +51,10 @@ type Server struct {
 	// OpenBlob opens a blob of the store by its digest, for nodes that fetch
 	// layers of their own manifest.
 	OpenBlob func(ctx context.Context, digest string) (httpd.BlobFile, error)
+	// ReadBlob opens a blob of the store, or one that is on its way there, by its
+	// digest, for nodes to which HTTP does not answer: they read it in pieces over
+	// NFS, and verify it. Nil is no such export.
+	ReadBlob func(digest string) (rootfs.BlobReader, error)
 	// Backends serve writable exports.
 	Backends []nfs.Mounted
 	// Node answers programs on nodes; nil is nobody.
@@ -182,7 +187,7 @@ func (s *Server) dhcpServer(addr netip.Addr, ready chan struct{}) *dhcp.Server {
 
 // front is the one RPC server of portmapper, MOUNT and NFS.
 func (s *Server) front(k *sockets) (*rpc.Server, *nfs.Server) {
-	answers := nfs.NewServer(nfs.Config{Exports: nfsExports{s.Fleet, s.Backends}, Backends: s.Backends, Events: s.nameNodes(), Meters: s.meter, Now: s.Config.Now})
+	answers := nfs.NewServer(nfs.Config{Exports: nfsExports{s.Fleet, s.Backends, s.ReadBlob}, Backends: s.Backends, Events: s.nameNodes(), Meters: s.meter, Now: s.Config.Now})
 	programs := append(answers.Programs(), rpc.NewPortmapper(mappings()...).Program())
 	return rpc.NewServer(programs, rpc.Limits{}, s.Config.Log), answers
 }

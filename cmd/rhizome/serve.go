@@ -279,7 +279,7 @@ func (h *host) run(ctx context.Context, o serveOptions) error {
 		return err
 	}
 	defer closeBook()
-	server := &serve.Server{Fleet: h.fleet, OpenBlob: h.openBlob, Reads: book}
+	server := &serve.Server{Fleet: h.fleet, OpenBlob: h.openBlob, ReadBlob: h.readBlob, Reads: book}
 	board := h.board(server.Counters)
 	sink := boot.Sink(func(e boot.Event) {
 		events.take(e)
@@ -311,6 +311,19 @@ func (h *host) openBlob(ctx context.Context, d string) (httpd.BlobFile, error) {
 		return nil, err
 	}
 	blob, err := h.store.Images().Open(ctx, ocispec.Descriptor{Digest: digest.Digest(d)})
+	if err != nil {
+		return nil, err
+	}
+	return blob, nil
+}
+
+// readBlob opens a layer's blob for a node that reads it in pieces and verifies
+// the whole: what is not here yet of one that is being pulled is fetched first.
+func (h *host) readBlob(d string) (rootfs.BlobReader, error) {
+	if b := h.remotes.layer(digest.Digest(d)); b != nil {
+		return b, nil
+	}
+	blob, err := h.store.Images().Open(context.Background(), ocispec.Descriptor{Digest: digest.Digest(d)})
 	if err != nil {
 		return nil, err
 	}

@@ -96,6 +96,7 @@ func TestServeOfARemoteImageBeginsBeforeThePullEnds(t *testing.T) {
 	if !bytes.Equal(bodyOf(t, m), body) {
 		t.Error("a node reads other bytes")
 	}
+	checkBlob(t, h, layer) // over NFS it need not be here
 	close(h.serving)
 	blob, err := h.openBlob(ctx, layer.Digest.String())
 	if err != nil {
@@ -106,8 +107,23 @@ func TestServeOfARemoteImageBeginsBeforeThePullEnds(t *testing.T) {
 	if d, err := h.store.Resolve(ctx, "rack/web:1"); err != nil || d.Digest != index.Digest {
 		t.Errorf("the image's name: %v", err)
 	}
+	checkBlob(t, h, layer)
 	if found, err := h.store.Verify(ctx, index, nil); err != nil || len(found) > 0 {
 		t.Errorf("verify: %v, %v", found, err)
+	}
+}
+
+// checkBlob reads a blob as a node does over NFS.
+func checkBlob(t *testing.T, h *host, d ocispec.Descriptor) {
+	t.Helper()
+	blob, err := h.readBlob(d.Digest.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer blob.Close()
+	sum := d.Digest.Verifier()
+	if n, err := io.Copy(sum, io.NewSectionReader(blob, 0, d.Size)); err != nil || n != d.Size || !sum.Verified() {
+		t.Errorf("%d of %d bytes came, and are right: %v; %v", n, d.Size, sum.Verified(), err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -104,6 +105,21 @@ func TestLibnfsListsAndReadsEverything(t *testing.T) {
 		if got := tool(t, "nfs-cat", s.url("/"+f.Name)); !bytes.Equal(got, f.body) {
 			t.Errorf("nfs-cat of %s: %d bytes, not the %d of the image", f.Name, len(got), len(f.body))
 		}
+	}
+}
+
+func TestLibnfsReadsBlobs(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("skipped: only root calls from a reserved port")
+	}
+	s := newWorld(t).listenAt(rpc.Limits{}, 0)
+	large := s.withBlobs()
+	url := func(name string) string { return strings.Replace(s.url(name), "/nodes/a", "/blobs/a", 1) }
+	if list := string(tool(t, "nfs-ls", url("/"))); !strings.Contains(list, "-r--------  1     0     0            3 sha256-1") || !strings.Contains(list, "2500001 sha256-2") {
+		t.Errorf("nfs-ls shows\n%s", list)
+	}
+	if got := tool(t, "nfs-cat", url("/sha256-2")); !bytes.Equal(got, large) {
+		t.Errorf("nfs-cat: %d bytes, and not the %d of the blob", len(got), len(large))
 	}
 }
 

@@ -7,7 +7,8 @@ import (
 	"rhizome/serve/rpc"
 )
 
-// FS is a read-only file system; *rootfs.View is one. Its methods are safe for
+// FS is a read-only file system: *rootfs.View, and *rootfs.Blobs. Digest is that
+// of the image whose root it is, empty for what is no root. Its methods are safe for
 // use by many goroutines and refuse a File that is out of range with
 // rootfs.ErrStale.
 type FS interface {

@@ -16,6 +16,9 @@ import (
 func FuzzCall(f *testing.F) {
 	w := newWorld(f)
 	files := [][]byte{w.root().walk(), w.root().walk("etc"), w.root().walk("bin", "sh"), w.root().walk("sbin", "halt"), w.root().walk("dev", "null")}
+	w.withBlobs()
+	blobs, blob := w.blobHandles()
+	files = append(files, blobs, blob)
 	_, before := w.root().serve(w.Programs()[0], 3, procGetattr, rpctest.Opaque(files[0]))
 	for p := range uint32(procCount) {
 		f.Add(p, uint8(p), uint16(0), append(u64(0), append(u64(0), rpctest.Words(1024, 4096)...)...))

@@ -130,7 +130,7 @@ func (s *Server) serveView(id [16]byte, handle []byte, args rpc.Decoder, c *rpc.
 	status := r.serve()
 	if status == rpc.Success {
 		known.counters.Calls[c.Procedure].Add(1)
-		if !known.called.Load() {
+		if !known.called.Load() && g.fs.Digest() != "" {
 			s.firstCall(known, c, g.fs)
 		}
 	}

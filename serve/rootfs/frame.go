@@ -1,9 +1,12 @@
 package rootfs
 
-import "sync/atomic"
+import (
+	"sync"
+	"sync/atomic"
+)
 
-// Frame is a decoded frame in the cache. Whoever holds one keeps it from
-// being evicted, and must Release it once.
+// Frame is a decoded frame in the cache, or a piece of a blob that lies in
+// none. Whoever holds one keeps it from being evicted, and must Release it once.
 type Frame struct {
 	layer *Layer
 	n     int
@@ -13,6 +16,8 @@ type Frame struct {
 	// arena and slot say where data lies; arena is nil for the heap.
 	arena *arena
 	slot  int
+	// pool takes a piece of a blob back; nil for all else.
+	pool *sync.Pool
 }
 
 const evicted = -1 << 40
@@ -34,8 +39,8 @@ func (f *Frame) hold() bool {
 // Release ends a hold. The frame's bytes must not be looked at afterwards.
 // Releasing a nil Frame does nothing.
 func (f *Frame) Release() {
-	if f != nil {
-		f.holds.Add(-1)
+	if f != nil && f.holds.Add(-1) == 0 && f.pool != nil {
+		f.pool.Put(f)
 	}
 }
 

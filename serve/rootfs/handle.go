@@ -16,7 +16,7 @@ const HandleSize = 32
 //	2-3   the layer's ordinal
 //	4-7   the inode
 //	8-15  the layer's tag: zero, or which memory layer it is
-//	16-31 the image's identity
+//	16-31 the image's identity, or that of its blobs
 //
 // Nothing in it would change with a restart, another server or another
 // transport, as long as the image is the same.
@@ -33,15 +33,19 @@ func (v *View) Handle(f File) []byte { return v.AppendHandle(make([]byte, 0, Han
 
 // AppendHandle is Handle into a buffer.
 func (v *View) AppendHandle(dst []byte, f File) []byte {
-	dst = append(dst, HandleVersion, HandleImage)
-	dst = binary.BigEndian.AppendUint16(dst, f.Layer)
-	dst = binary.BigEndian.AppendUint32(dst, f.Inode)
 	var tag [8]byte
 	if int(f.Layer) < len(v.layers) {
 		tag = v.layers[f.Layer].tag
 	}
+	return appendHandle(dst, f, tag, v.id)
+}
+
+func appendHandle(dst []byte, f File, tag [8]byte, id [16]byte) []byte {
+	dst = append(dst, HandleVersion, HandleImage)
+	dst = binary.BigEndian.AppendUint16(dst, f.Layer)
+	dst = binary.BigEndian.AppendUint32(dst, f.Inode)
 	dst = append(dst, tag[:]...)
-	return append(dst, v.id[:]...)
+	return append(dst, id[:]...)
 }
 
 // FromHandle takes a handle of this view, and refuses any other with ErrStale:

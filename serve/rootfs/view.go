@@ -57,7 +57,9 @@ func identity(manifest string) (id [16]byte) {
 func (v *View) ID() [16]byte { return v.id }
 
 // FSID numbers the file system for clients, by the image's identity.
-func (v *View) FSID() uint64 { return binary.BigEndian.Uint64(v.id[:]) }
+func (v *View) FSID() uint64 { return fsid(v.id) }
+
+func fsid(id [16]byte) uint64 { return binary.BigEndian.Uint64(id[:]) }
 
 // Digest is the manifest's digest.
 func (v *View) Digest() string { return v.manifest }

@@ -7,7 +7,10 @@
 // of a boot is given only to a source port below 1024, so to root.
 package nodeapi
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Prefix begins every path.
 const Prefix = "/node/v1/"
@@ -55,6 +58,9 @@ type Plan struct {
 	Root string `json:"root"`
 	// Export is the root's, as SERVER:PATH.
 	Export string `json:"export"`
+	// Blobs is the export that has what is read into memory as files, where HTTP
+	// does not give it: BlobFile names them.
+	Blobs string `json:"blobs,omitempty"`
 	// Bundle is what is read into memory, where Root is "precache".
 	Bundle *Layer `json:"bundle,omitempty"`
 	// Layers are the whole root, lowest first, where Root is "ram".
@@ -81,6 +87,9 @@ type Layer struct {
 	Folders []string `json:"folders,omitempty"`
 	Private bool     `json:"private,omitempty"`
 }
+
+// BlobFile is the name in Plan.Blobs of the blob with a digest.
+func BlobFile(digest string) string { return strings.Replace(digest, ":", "-", 1) }
 
 // Span is a part of a blob: offset and size in bytes, and a digest.
 type Span struct {
