@@ -17,30 +17,33 @@ import (
 
 // blobTries is how often in a row a blob may fail to give a byte before it is
 // given up; the waits between them come to about five minutes.
-const blobTries = 14
+const blobTries = 17
 
 // blob reads a layer once, from its front to its end, over as many connections
-// as it takes: what was read stays read when the server is away for a while.
+// as it takes: what was read stays read when the server is away for a while, or
+// when the rest has to come over NFS.
 type blob struct {
 	ctx   context.Context
 	get   func(ctx context.Context, path string, from int64, reserved bool) (io.ReadCloser, error)
+	nfs   *overNFS
 	sleep func(context.Context, time.Duration) error
 	layer nodeapi.Layer
 	// hold, if it has one, is waited for before the next byte is asked for.
 	hold atomic.Pointer[func()]
 	now  func() time.Time
 
-	sum   hash.Hash
-	body  io.ReadCloser
+	sum  hash.Hash
+	body io.ReadCloser
+	// byNFS says that body came over NFS.
+	byNFS bool
 	tries int
-	last  error
 	// read counts bytes, past the nanoseconds that the network took; since is
 	// when the wait in hand began, 0 for none.
 	read, past, since atomic.Int64
 }
 
 func (s *session) blob(l nodeapi.Layer) *blob {
-	return &blob{ctx: s.ctx, get: s.server.Get, sleep: s.sleep, layer: l, now: time.Now, sum: sha256.New()}
+	return &blob{ctx: s.ctx, get: s.server.Get, nfs: s.nfs, sleep: s.sleep, layer: l, now: time.Now, sum: sha256.New()}
 }
 
 // Read gives the next bytes.
@@ -65,14 +68,33 @@ func (b *blob) Read(p []byte) (int, error) {
 			b.tries = 0
 			return n, nil
 		}
-		b.last = err
-		if b.tries++; b.tries >= blobTries || b.ctx.Err() != nil {
-			return 0, fmt.Errorf("after %d of %d bytes: %w", b.read.Load(), b.layer.Size, err)
-		}
-		if err := b.sleep(b.ctx, min(time.Second<<(b.tries-1), 30*time.Second)); err != nil {
+		if err := b.again(err); err != nil {
 			return 0, err
 		}
 	}
+}
+
+// again makes the next try possible after one that gave no byte: over NFS, or
+// after a pause. It fails where there were too many.
+func (b *blob) again(err error) error {
+	if b.tries++; b.nfs.due(b.tries, err) {
+		if b.body, err = b.nfs.open(b.layer.Digest, b.read.Load(), err); err == nil {
+			b.byNFS = true
+			b.forgive()
+			return nil
+		}
+	}
+	if b.tries >= blobTries || b.ctx.Err() != nil {
+		return fmt.Errorf("after %d of %d bytes: %w", b.read.Load(), b.layer.Size, err)
+	}
+	return b.sleep(b.ctx, pause(b.tries))
+}
+
+// forgive forgets how long it took up to now: what HTTP failed for is no sign of a
+// slow link.
+func (b *blob) forgive() {
+	b.past.Store(0)
+	b.since.Store(b.now().UnixNano())
 }
 
 // once reads from the connection, or opens one.
@@ -86,7 +108,7 @@ func (b *blob) once(p []byte) (int, error) {
 	}
 	n, err := b.body.Read(p)
 	if err != nil {
-		b.drop()
+		b.lost()
 	}
 	if n == 0 && (err == nil || errors.Is(err, io.EOF)) {
 		err = errors.New("the blob is shorter than the plan says")
@@ -103,11 +125,21 @@ func (b *blob) waited() time.Duration {
 	return w
 }
 
-func (b *blob) drop() {
+// lost ends a connection that failed, and the mount if it was one.
+func (b *blob) lost() {
+	if b.drop() {
+		b.nfs.close()
+	}
+}
+
+// drop ends the connection, and says whether it went over NFS.
+func (b *blob) drop() (byNFS bool) {
 	if b.body != nil {
 		b.body.Close()
 		b.body = nil
 	}
+	byNFS, b.byNFS = b.byNFS, false
+	return byNFS
 }
 
 // verify compares what was read with the digest.

@@ -47,11 +47,11 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func early(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	if len(args) == 3 && args[0] == "get" {
-		return getFile(ctx, args[1], args[2])
+	if (len(args) == 3 || len(args) == 4) && args[0] == "get" {
+		return getFile(ctx, stdout, append(args, "")[1:4])
 	}
 	if len(args) > 0 {
-		return fmt.Errorf("early takes no words, or \"get URL FILE\"")
+		return fmt.Errorf("early takes no words, or \"get URL FILE [EXPORT]\"")
 	}
 	return serveScript(ctx, os.Stdin, stdout, stderr)
 }
@@ -78,6 +78,9 @@ type system interface {
 	Tmpfs(dir string, size int64) error
 	// Overlay lays folders over each other, the uppermost first, read-only.
 	Overlay(folders []string, on string) error
+	// NFS mounts an export, SERVER:PATH, read-only. A server that falls silent is
+	// an error of reading after a while.
+	NFS(export, dir string) error
 	// Mounted says whether something is mounted there already.
 	Mounted(dir string) bool
 	Unmount(dir string) error

@@ -105,8 +105,9 @@ func (s *session) skip(message string) {
 // finishFill reads all of the bundle. What is damaged is never laid over the
 // root.
 func (s *session) finishFill(b *blob, dir string, limit int64) func() (string, string) {
-	defer b.drop()
 	count, err := unpack.Layer(b, unpack.Into{Dir: dir, Limit: limit, Overlay: true})
+	b.drop()
+	s.nfs.close()
 	if sum := b.verify(); sum != nil && b.read.Load() == b.layer.Size {
 		err = sum // it says more than what unpacking stumbled over
 	}
@@ -124,6 +125,7 @@ func (s *session) finishFill(b *blob, dir string, limit int64) func() (string, s
 	if count.Left > 0 {
 		message += fmt.Sprintf("; %s did not fit into memory", mb(count.Left))
 	}
+	message = s.nfs.noted(message)
 	return func() (string, string) { return s.done("precache", message, count.Bytes) }
 }
 

@@ -17,6 +17,7 @@ func (s *session) ram(dir string) (state, message string) {
 	if err := s.enough(); err != nil {
 		return s.failed("root", err)
 	}
+	defer s.nfs.close()
 	var sum unpack.Count
 	for i, l := range s.plan.Layers {
 		count, err := s.layer(l, dir)
@@ -26,7 +27,8 @@ func (s *session) ram(dir string) (state, message string) {
 		sum.Bytes += count.Bytes
 		sum.Entries += count.Entries
 	}
-	return s.done("root", fmt.Sprintf("%s in %d entries, all in memory", mb(sum.Bytes), sum.Entries), sum.Bytes)
+	message = fmt.Sprintf("%s in %d entries, all in memory", mb(sum.Bytes), sum.Entries)
+	return s.done("root", s.nfs.noted(message), sum.Bytes)
 }
 
 // enough compares the root with the memory there is.

@@ -30,6 +30,8 @@ type session struct {
 
 	server server
 	plan   nodeapi.Plan
+	// nfs is the way to blobs that HTTP does not give.
+	nfs    *overNFS
 	report *reporter
 	// background is what goes on after its answer was given.
 	background sync.WaitGroup
@@ -150,6 +152,7 @@ func (s *session) begin(host string) error {
 		return err
 	}
 	s.plan, s.server = plan, s.connect(host, boot.Token)
+	s.nfs = &overNFS{system: s.system, export: plan.Blobs, dir: filepath.Join(s.dir, "blobs")}
 	if err := agent.Save(s.dir, host, boot.Token); err != nil {
 		return fmt.Errorf("keeping this boot's token: %w", err)
 	}

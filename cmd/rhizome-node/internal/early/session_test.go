@@ -74,6 +74,8 @@ type fakeSystem struct {
 	total, free int64
 	mounted     map[string]bool
 	did         []string
+	// blobs are what NFS has, by name; nil refuses every mount.
+	blobs map[string][]byte
 }
 
 func (f *fakeSystem) Memory() (int64, int64, error) { return f.total, f.free, nil }
@@ -86,8 +88,25 @@ func (f *fakeSystem) Overlay(folders []string, on string) error {
 	return nil
 }
 func (f *fakeSystem) Mounted(dir string) bool { return f.mounted[dir] }
-func (f *fakeSystem) Unmount(string) error {
-	f.did = append(f.did, "unmount")
+func (f *fakeSystem) Unmount(dir string) error {
+	if f.did = append(f.did, "unmount"); filepath.Base(dir) != "blobs" {
+		return nil
+	}
+	return os.RemoveAll(dir)
+}
+func (f *fakeSystem) NFS(export, dir string) error {
+	f.did = append(f.did, "nfs "+export)
+	if f.blobs == nil {
+		return errors.New("connection refused")
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for name, body := range f.blobs {
+		if err := os.WriteFile(filepath.Join(dir, name), body, 0o400); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 func (f *fakeSystem) Uptime() time.Duration { return time.Second }

@@ -1,7 +1,9 @@
 package early
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,7 +17,8 @@ import (
 )
 
 // realSystem is the machine itself. On FreeBSD the early script mounts by
-// itself, with the base's own programs.
+// itself, with the base's own programs; what is mounted here is the blobs, while
+// they are read.
 type realSystem struct{}
 
 var errScript = errors.New("the early script does this itself on FreeBSD")
@@ -24,8 +27,23 @@ func (realSystem) Uptime() time.Duration                  { return agent.Uptime(
 func (realSystem) Tmpfs(string, int64) error              { return errScript }
 func (realSystem) Overlay([]string, string) error         { return errScript }
 func (realSystem) Mounted(string) bool                    { return false }
-func (realSystem) Unmount(string) error                   { return errScript }
 func (realSystem) Memory() (total, free int64, err error) { return memory() }
+
+// NFS mounts an export by mount_nfs(8), which is tried once. Who says nothing for
+// about a minute and a half is given up.
+func (realSystem) NFS(export, dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	const options = "ro,nosuid,noexec,nfsv3,tcp,nolockd,soft,intr,timeout=300,retrans=2,retrycnt=1"
+	if out, err := exec.Command("/sbin/mount_nfs", "-o", options, export, dir).CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+// Unmount lets go of what is mounted, whoever uses it.
+func (realSystem) Unmount(dir string) error { return unix.Unmount(dir, unix.MNT_FORCE) }
 
 // memory is hw.physmem, and the pages that are free or could be at once.
 func memory() (total, free int64, err error) {
