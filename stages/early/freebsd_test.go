@@ -55,20 +55,20 @@ case "$name $*" in
 		esac
 		echo "  told: $line" >>"$LOG"
 	done ;;
-"rhizome-node early get "*) echo "${3##*/}" >"$4" ;;
+"rhizome-node early get "*) echo "${3##*/}" >"$4"; [ -z "$NOTE" ] || echo "$NOTE" ;;
 esac
 exit 0
 `
 
 // freebsdPlan is as serve answers it (nodeapi.Plan).
-const freebsdPlan = `{"node":"f1","cluster":"rack","digest":"sha256:aa","os":"freebsd","root":"%s","export":"10.77.0.1:/nodes/f1",` +
+const freebsdPlan = `{"node":"f1","cluster":"rack","digest":"sha256:aa","os":"freebsd","root":"%s","export":"10.77.0.1:/nodes/f1","blobs":"10.77.0.1:/blobs/f1",` +
 	`"bundle":{"url":"http://10.77.0.1/blobs/sha256/b0","digest":"sha256:b0","diffId":"sha256:d0","size":29000000,"uncompressed":135000000,"index":{"offset":1,"size":2,"digest":"sha256:i"},"folders":["/usr/bin","/usr/lib"]},` +
 	`"layers":[{"url":"http://10.77.0.1/blobs/sha256/b1","digest":"sha256:b1","diffId":"sha256:d1","size":4000,"uncompressed":9000},{"url":"http://10.77.0.1/blobs/sha256/b2","digest":"sha256:b2","size":4,"uncompressed":9}],` +
 	`"persist":{"path":"/persist","export":"10.77.0.1:/persist/f1"},"shared":{"path":"/shared","export":"10.77.0.1:/shared/rack"},"copyOnWrite":[{"path":"/etc","export":"10.77.0.1:/cow/f1/etc"}]}`
 
 // runFreeBSD runs the script over stubs and returns what it called, in order,
 // and what it told.
-func runFreeBSD(t *testing.T, conf, fail, sum string, withNode bool) string {
+func runFreeBSD(t *testing.T, conf, fail, sum string, withNode bool, env ...string) string {
 	t.Helper()
 	top := t.TempDir()
 	bin := filepath.Join(top, "stub")
@@ -120,6 +120,7 @@ func runFreeBSD(t *testing.T, conf, fail, sum string, withNode bool) string {
 	log := filepath.Join(top, "log")
 	cmd := exec.Command("sh", top+"/early.sh", "autoboot")
 	cmd.Env = []string{"LOG=" + log, "TOP=" + top, "FAIL=" + fail, "SUM=" + sum}
+	cmd.Env = append(cmd.Env, env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("init would stop in single user mode: %v\n%s", err, out)
 	}
@@ -186,6 +187,22 @@ func TestWithoutRhizomeNodeFreeBSDGoesOn(t *testing.T) {
 	log := runFreeBSD(t, "root='precache'\netc='volatile'\n"+freebsdTmpfs, "-", "right", false)
 	for _, want := range []string{"there is no /sbin/rhizome-node: going on without it", "fetch -q -T 30 -r -o /var/run/rhizome/blob/bundle http://10.77.0.1/blobs/sha256/b0", "precache: ok", "etc volatile: ok"} {
 		if !strings.Contains(log, want) {
+			t.Errorf("no %q in\n%s", want, log)
+		}
+	}
+}
+
+// What came over NFS is said at the console and the server, with the bundle or
+// the root that it belongs to.
+func TestFreeBSDsScriptSaysWhatCameOverNFS(t *testing.T) {
+	const note = "read over NFS where HTTP failed, at byte 0: connection refused"
+	for mode, want := range map[string]string{
+		"precache": "precache: ok: tarfs: /usr/bin /usr/lib; " + note,
+		"ram":      "root: ok: " + note,
+	} {
+		log := runFreeBSD(t, "root='"+mode+"'\n", "-", "right", true, "NOTE="+note)
+		_, told := calls(log)
+		if !strings.Contains(log, "rhizome-early: "+want) || !strings.Contains(told, "\tok\t") || !strings.Contains(told, note) {
 			t.Errorf("no %q in\n%s", want, log)
 		}
 	}

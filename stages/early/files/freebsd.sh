@@ -150,10 +150,11 @@ ask_plan() {
 	report plan failed "the server was not to be asked: $why"
 }
 
-# get URL FILE goes on where an earlier attempt ended.
+# get URL FILE goes on where an earlier attempt ended. Where HTTP fails
+# rhizome-node reads the same over NFS, and says so.
 get() {
 	if [ -x "$node" ]; then
-		"$node" early get "$1" "$2"
+		"$node" early get "$1" "$2" "$(after "$plan" '"blobs":')"
 	else
 		fetch -q -T 30 -r -o "$2" "$1"
 	fi
@@ -196,7 +197,7 @@ precache() {
 		report precache failed "no memory file system for the bundle"
 		return
 	fi
-	get "$url" "$here/blob/bundle" 2>"$here/why" &
+	get "$url" "$here/blob/bundle" >"$here/note" 2>"$here/why" &
 	job=$!
 	waited=0
 	while kill -0 $job 2>/dev/null && [ $waited -lt $((patience * 5)) ]; do
@@ -208,7 +209,7 @@ precache() {
 		report precache skipped "the link is slow: going on in the background"
 		(
 			while ! [ -e "$here/up" ]; do sleep 1; done
-			get "$url" "$here/blob/bundle" 2>"$here/why"
+			get "$url" "$here/blob/bundle" >"$here/note" 2>"$here/why"
 			lay_bundle
 		) &
 		return
@@ -255,7 +256,9 @@ lay_bundle() {
 	set +f
 	IFS=$old
 	echo precache >"$here/root"
-	report precache $state "$how:${laid:- no folder}"
+	note=''
+	[ ! -s "$here/note" ] || read -r note <"$here/note"
+	report precache $state "$how:${laid:- no folder}${note:+; $note}"
 }
 
 # layer URL DIGEST lays one layer over the root in memory: whiteouts first, for
