@@ -1,6 +1,7 @@
 package recipes
 
 import (
+	"bytes"
 	"path"
 	"strings"
 )
@@ -13,6 +14,19 @@ func FstabFields(line string) []string {
 		return nil
 	}
 	return strings.Fields(line)
+}
+
+// CheckFstab checks a whole fstab(5), which the findings call name.
+func CheckFstab(name string, data []byte) Findings {
+	c := &checker{said: map[Finding]bool{}}
+	c.fstabText(name, data)
+	return c.found
+}
+
+func (c *checker) fstabText(name string, data []byte) {
+	for i, line := range bytes.Split(data, []byte("\n")) {
+		c.fstabLine(Line{string(line), Pos{File: name, Line: i + 1, Column: 1}}, map[string]Pos{})
+	}
 }
 
 // fstabLine checks one line by fstab(5): device, mount point, type, options,

@@ -1,7 +1,6 @@
 package recipes
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -119,10 +118,7 @@ func (c *checker) givenFstab(f *Files) {
 		c.fail(f.at("from", f.Pos), "", "the file %s cannot be read: %v", clip(name), err)
 		return
 	}
-	for i, line := range bytes.Split(data, []byte("\n")) {
-		at := Pos{File: path.Join(c.r.Dir, name), Line: i + 1, Column: 1}
-		c.fstabLine(Line{string(line), at}, map[string]Pos{})
-	}
+	c.fstabText(path.Join(c.r.Dir, name), data)
 }
 
 // shadowed warns about files of a stage that each node's own layer replaces.

@@ -59,7 +59,7 @@ func (f *Fleet) bootMachine(httpBase string) bootspec.ByAddr {
 		}
 		return bootspec.Machine{
 			Cluster: m.Cluster, Node: m.Node, Digest: m.Manifest.String(),
-			Tree: viewTree{m.View}, Blobs: m.blobs(), HTTP: httpBase,
+			Tree: m.Tree(), Blobs: m.blobs(), HTTP: httpBase,
 		}, true
 	}
 }
@@ -75,6 +75,9 @@ func (m *Machine) blobs() []bootspec.Blob {
 	}
 	return out
 }
+
+// Tree is the machine's root as TFTP and HTTP see it.
+func (m *Machine) Tree() bootspec.Tree { return viewTree{m.View} }
 
 // viewTree opens files of a view for TFTP and HTTP.
 type viewTree struct{ view *rootfs.View }

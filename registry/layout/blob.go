@@ -53,6 +53,9 @@ func ignoreCorrupt(err error) error {
 // another process takes a file away before it looks at its age for the last
 // time (Collect). A store of somebody else cannot be touched, nor collected.
 func (l *Layout) touch(path string) bool {
+	if l.readOnly {
+		return true
+	}
 	now := time.Now()
 	return !errors.Is(os.Chtimes(path, now, now), fs.ErrNotExist)
 }

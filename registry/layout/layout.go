@@ -45,6 +45,9 @@ type Options struct {
 	Temp string
 	// Lock is the lock file; empty is ROOT/.lock.
 	Lock string
+	// ReadOnly leaves the times of blobs alone: what is looked at does not count
+	// as relied on.
+	ReadOnly bool
 }
 
 // Layout is an OCI image layout in a folder. Its methods are safe for many
@@ -52,11 +55,12 @@ type Options struct {
 type Layout struct {
 	root, temp, lock string
 	fs               durable.FS
+	readOnly         bool
 }
 
 // Open opens the layout at root, and makes it when there is none.
 func Open(root string, o Options) (*Layout, error) {
-	l := &Layout{root: root, temp: o.Temp, lock: o.Lock, fs: o.FS}
+	l := &Layout{root: root, temp: o.Temp, lock: o.Lock, fs: o.FS, readOnly: o.ReadOnly}
 	if l.fs == nil {
 		l.fs = durable.OS{}
 	}

@@ -71,7 +71,7 @@ func (s *Store) Layer(ctx context.Context, d ocispec.Descriptor, diffID digest.D
 		return &Layer{Blob: b, Descriptor: d}, nil
 	}
 	b.Close()
-	copied, err := s.Derive(ctx, d, diffID)
+	copied, err := s.copied(ctx, d, diffID)
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +80,19 @@ func (s *Store) Layer(ctx context.Context, d ocispec.Descriptor, diffID digest.D
 		return nil, fmt.Errorf("opening the seekable copy of the layer %s: %w", d.Digest, err)
 	}
 	return &Layer{Blob: layout.NewBlob(f, copied.Copy), Descriptor: copied.Copy, Derived: true}, nil
+}
+
+// copied is the seekable copy of a foreign layer, which is made where the store
+// may be changed.
+func (s *Store) copied(ctx context.Context, d ocispec.Descriptor, diffID digest.Digest) (Derived, error) {
+	if !s.readOnly {
+		return s.Derive(ctx, d, diffID)
+	}
+	have, ok := s.derived(diffID)
+	if !ok {
+		return have, &NotFoundError{What: "the seekable copy of the layer " + d.Digest.String(), Hint: "it is made when the image is first opened, by `rhizome ls` for one"}
+	}
+	return have, nil
 }
 
 // seekable says whether a blob is a layer of ours. A tool that dropped the

@@ -61,6 +61,8 @@ type Store struct {
 	who    string
 	log    *slog.Logger
 	images *layout.Layout
+	// readOnly is set by OpenReadOnly.
+	readOnly bool
 }
 
 // DefaultDir is where the store lies unless somebody says otherwise: the
@@ -223,6 +225,9 @@ func (s *Store) nodeDir(kind, cluster, node string, mode fs.FileMode) (string, e
 		return "", err
 	}
 	dir := s.path(kind, cluster, node)
+	if s.readOnly {
+		return dir, nil
+	}
 	if err := s.fs.MkdirAll(dir, mode); err != nil {
 		return "", fmt.Errorf("making the folder %q: %w", dir, durable.Hint(err))
 	}

@@ -46,8 +46,12 @@ func conflict(m Machine, who, own net.HardwareAddr) (boot.Event, bool) {
 	if bytes.Equal(who, own) || slices.Contains(m.Node.MACs, who.String()) {
 		return boot.Event{}, false
 	}
+	whose := "of node \"" + m.Node.Name + "\""
+	if m.Node.Name == "" {
+		whose = "of this server"
+	}
 	return boot.Event{
 		Kind: boot.DHCPConflict, Node: m.Node.Name, Addr: m.Node.Address, Digest: m.Digest, MAC: who.String(),
-		Error: "the address " + m.Node.Address.String() + " of node \"" + m.Node.Name + "\" is used by the machine " + who.String() + ": give that machine another one",
+		Error: "the address " + m.Node.Address.String() + " " + whose + " is used by the machine " + who.String() + ": give that machine another one",
 	}, true
 }

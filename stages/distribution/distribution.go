@@ -56,8 +56,12 @@ func Build(ctx context.Context, env freebsd.Env, p *freebsd.Project) (*tree.Tree
 	return t, Whole(t)
 }
 
+// Need is a file that a node stops without, by its path in the root, and what
+// is wrong then.
+type Need struct{ Path, Why string }
+
 // needs are what rc(8), login(1) and the loader stop without.
-var needs = []struct{ path, why string }{
+var needs = []Need{
 	{"etc/rc", "init(8) has nothing to run"},
 	{"etc/rc.subr", "no script of rc.d works"},
 	{"etc/rc.initdiskless", "/etc and /var of a diskless node are not set up"},
@@ -74,14 +78,26 @@ var needs = []struct{ path, why string }{
 	{"boot/device.hints", "the loader knows no console or other fixed devices"},
 }
 
+// Missing lists what a root lacks of what the distribution makes. has says
+// whether a path of the root is a file with something in it.
+func Missing(has func(path string) bool) (lacks []Need) {
+	for _, n := range needs {
+		if !has(n.Path) {
+			lacks = append(lacks, n)
+		}
+	}
+	return lacks
+}
+
 // Whole checks that everything is there that the distribution should have
 // made.
 func Whole(t *tree.Tree) error {
-	for _, n := range needs {
-		e := t.Lookup(n.path)
-		if e == nil || e.Kind == tree.Dir || e.Kind == tree.File && e.Size() == 0 {
-			return fmt.Errorf("make distribution left out /%s, without which %s; see its log, and take out of \"without\" what removes it", n.path, n.why)
-		}
+	lacks := Missing(func(path string) bool {
+		e := t.Lookup(path)
+		return e != nil && e.Kind != tree.Dir && (e.Kind != tree.File || e.Size() > 0)
+	})
+	if len(lacks) == 0 {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("make distribution left out /%s, without which %s; see its log, and take out of \"without\" what removes it", lacks[0].Path, lacks[0].Why)
 }

@@ -55,6 +55,13 @@ type Command struct {
 	Extra []string
 }
 
+// Try finds out whether this machine can run a command apart, and keeps nothing
+// of it.
+func Try(ctx context.Context) error {
+	_, err := enter(ctx)
+	return err
+}
+
 // mountPoints of the root are covered while the command runs. What it writes
 // there is gone with it.
 var mountPoints = []string{"proc", "sys", "dev", "run", "tmp"}
