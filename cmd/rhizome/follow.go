@@ -68,21 +68,25 @@ func (h *host) loadPins(ctx context.Context, p store.Pins) error {
 	var machines []*serve.Machine
 	needs := []digest.Digest{p.Head}
 	for _, identity := range head.Machines {
-		d := p.Of(identity.Node.Name)
-		img, err := load(d)
-		if err != nil {
-			return fmt.Errorf("loading what node %q of the cluster %q is pinned to: %w", identity.Node.Name, p.Cluster, err)
-		}
-		m, err := img.As(identity)
+		m, err := pinned(p, identity, load)
 		if err != nil {
 			return err
 		}
 		machines = append(machines, m)
-		needs = append(needs, d)
+		needs = append(needs, p.Of(m.Node.Name))
 	}
 	if err := h.boot(ctx, machines, needs...); err != nil {
 		return err
 	}
 	h.generation = p.Generation
 	return nil
+}
+
+// pinned is what one node of a cluster's head boots next.
+func pinned(p store.Pins, identity *serve.Machine, load func(digest.Digest) (*serve.Image, error)) (*serve.Machine, error) {
+	img, err := load(p.Of(identity.Node.Name))
+	if err != nil {
+		return nil, fmt.Errorf("loading what node %q of the cluster %q is pinned to: %w", identity.Node.Name, p.Cluster, err)
+	}
+	return img.As(identity)
 }

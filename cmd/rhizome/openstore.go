@@ -20,6 +20,11 @@ import (
 
 // openStore opens the store that the flags or the environment name.
 func (a *app) openStore() (*store.Store, error) {
+	return store.Open(a.storeFolder(), store.Options{Who: who(), Log: a.term.logger()})
+}
+
+// storeFolder is where the store lies, as the flags or the environment say.
+func (a *app) storeFolder() string {
 	dir := a.storeDir
 	if dir == "" {
 		dir = a.getenv("RHIZOME_STORE")
@@ -27,7 +32,7 @@ func (a *app) openStore() (*store.Store, error) {
 	if dir == "" {
 		dir = store.DefaultDir(a.getenv, os.Getuid(), runtime.GOOS)
 	}
-	return store.Open(dir, store.Options{Who: who(), Log: a.term.logger()})
+	return dir
 }
 
 // who is written into logs of tags and pins.
@@ -42,8 +47,17 @@ func who() string {
 	return name + "@" + host
 }
 
-// cacheDir is where downloads are kept between builds, of all stores.
+// cacheDir makes the folder where downloads are kept between builds, of all
+// stores.
 func (a *app) cacheDir() (string, error) {
+	dir, err := a.cacheFolder()
+	if err != nil {
+		return "", err
+	}
+	return dir, os.MkdirAll(dir, 0o755)
+}
+
+func (a *app) cacheFolder() (string, error) {
 	dir := a.getenv("XDG_CACHE_HOME")
 	if dir == "" {
 		home, err := os.UserHomeDir()
@@ -52,8 +66,7 @@ func (a *app) cacheDir() (string, error) {
 		}
 		dir = filepath.Join(home, ".cache")
 	}
-	dir = filepath.Join(dir, "rhizome")
-	return dir, os.MkdirAll(dir, 0o755)
+	return filepath.Join(dir, "rhizome"), nil
 }
 
 // builderStore shows the store to the pipeline.

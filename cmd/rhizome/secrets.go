@@ -58,11 +58,10 @@ func (h *host) hostKeys(ctx context.Context, cluster, node string, s imagefmt.Se
 // secretFile is a file that the operator put into the node's secrets folder,
 // under the path that it has on the node.
 func (h *host) secretFile(cluster, node string, s imagefmt.Secret) ([]rootfs.MemoryEntry, error) {
-	dir, err := h.store.SecretsDir(cluster, node)
+	name, err := h.secretName(cluster, node, s)
 	if err != nil {
 		return nil, err
 	}
-	name := filepath.Join(dir, "files", filepath.FromSlash(path.Clean("/"+s.Path)))
 	data, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("it was not given yet; put it at %q, readable by serve alone", name)
@@ -71,6 +70,11 @@ func (h *host) secretFile(cluster, node string, s imagefmt.Secret) ([]rootfs.Mem
 		return nil, err
 	}
 	return secretOf(s, data), nil
+}
+
+func (h *host) secretName(cluster, node string, s imagefmt.Secret) (string, error) {
+	dir, err := h.store.SecretsDir(cluster, node)
+	return filepath.Join(dir, "files", filepath.FromSlash(path.Clean("/"+s.Path))), err
 }
 
 // clusterKey is the key that all nodes of a cluster share, made the first time

@@ -38,6 +38,7 @@ func (a *app) verbs() []*cobra.Command {
 		a.serveCommand(),
 		a.nodesCommand(),
 		a.explainCommand(),
+		a.doctorCommand(),
 		a.simulateCommand(),
 		a.simulatedNodesCommand(),
 		a.versionCommand(),
