@@ -4,11 +4,11 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
 	"rhizome/cmd/rhizome/internal/doctor"
-	"rhizome/registry/store"
 	"rhizome/stages"
 
 	"golang.org/x/sys/unix"
@@ -46,7 +46,9 @@ func (p *patient) storeFacts(ctx context.Context) doctor.Store {
 		return s
 	}
 	s.Leftovers = p.store.Leftovers(p.now.Add(-time.Hour))
-	s.Dangling = p.dangling(ctx)
+	if p.name == "" { // else it is about one image, and the rest is not in its way
+		s.Dangling = p.dangling(ctx)
+	}
 	return s
 }
 
@@ -110,18 +112,16 @@ func (p *patient) serving() (all []doctor.Serving) {
 	}
 	leases, _ := p.store.Leases() // what cannot be read is nobody's
 	for _, l := range leases {
-		if isServing(l) {
+		if strings.HasPrefix(l.Purpose, servingPurpose) {
 			all = append(all, doctor.Serving{PID: l.PID, Purpose: l.Purpose})
 		}
 	}
 	return all
 }
 
+// servingPurpose begins what the lease of a serve says, before the name of what
+// it serves.
 const servingPurpose = "serving "
-
-func isServing(l store.LeaseInfo) bool {
-	return len(l.Purpose) > len(servingPurpose) && l.Purpose[:len(servingPurpose)] == servingPurpose
-}
 
 // diskOf is the file system that a folder is on; zero where it is not known.
 func diskOf(dir string) doctor.Disk {

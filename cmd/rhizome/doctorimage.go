@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -102,10 +104,7 @@ func (p *patient) loadImage(ctx context.Context, l *serve.Loader, images map[dig
 	if images[d] != nil {
 		return images[d], nil
 	}
-	desc, err := p.store.Images().Describe(ctx, d)
-	if err == nil {
-		err = p.store.Images().Complete(ctx, desc)
-	}
+	desc, err := p.whole(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -222,48 +221,56 @@ func (p *patient) gone(ctx context.Context) map[string]string {
 	return all
 }
 
-// dangling are names and pins of the store whose image is not there.
+// whole describes an image of which every blob is here.
+func (p *patient) whole(ctx context.Context, d digest.Digest) (ocispec.Descriptor, error) {
+	desc, err := p.store.Images().Describe(ctx, d)
+	if err == nil {
+		err = p.store.Images().Complete(ctx, desc)
+	}
+	return desc, err
+}
+
+// dangling are images that something names and that are not whole, and pins
+// that cannot be read.
 func (p *patient) dangling(ctx context.Context) (all []string) {
+	names := map[digest.Digest][]string{}
 	tags, err := p.store.Images().Tags(ctx)
 	if err != nil {
 		return []string{err.Error()}
 	}
 	for _, t := range tags {
-		if err := p.store.Images().Complete(ctx, t.Descriptor); err != nil {
-			all = append(all, fmt.Sprintf("the name %s: %v", t.Name, err))
-		}
+		names[t.Descriptor.Digest] = append(names[t.Descriptor.Digest], t.Name)
 	}
-	names, err := p.store.Clusters()
+	clusters, err := p.store.Clusters()
 	if err != nil {
-		return append(all, err.Error())
+		return []string{err.Error()}
 	}
-	for _, name := range names {
+	for _, name := range clusters {
 		pins, err := p.store.Pins(name)
 		if err != nil {
 			all = append(all, fmt.Sprintf("the pins of the cluster %q: %v", name, err))
 			continue
 		}
-		all = append(all, p.danglingPins(ctx, pins)...)
+		for _, d := range pinTargets(pins) {
+			names[d] = append(names[d], "the cluster "+name)
+		}
+	}
+	for _, d := range slices.Sorted(maps.Keys(names)) {
+		if _, err := p.whole(ctx, d); err != nil {
+			all = append(all, fmt.Sprintf("%v (named by %s)", err, strings.Join(names[d], ", ")))
+		}
 	}
 	return all
 }
 
-func (p *patient) danglingPins(ctx context.Context, pins store.Pins) (all []string) {
+// pinTargets are the images that a cluster needs, each once.
+func pinTargets(pins store.Pins) []digest.Digest {
 	targets := []digest.Digest{pins.Head, pins.Boot}
 	for _, d := range pins.Nodes {
 		targets = append(targets, d)
 	}
 	slices.Sort(targets)
-	for _, d := range slices.Compact(targets) {
-		desc, err := p.store.Images().Describe(ctx, d)
-		if err == nil {
-			err = p.store.Images().Complete(ctx, desc)
-		}
-		if err != nil {
-			all = append(all, fmt.Sprintf("the cluster %q is pinned to %s: %v", pins.Cluster, d, err))
-		}
-	}
-	return all
+	return slices.Compact(targets)
 }
 
 // writable says why this user cannot make files in a folder.

@@ -106,7 +106,7 @@ func (a *app) serve(ctx context.Context, name string, o serveOptions) error {
 	h := &host{app: a, store: s, fleet: serve.NewFleet(time.Now, admin...), name: name, dhcp: o.dhcp, cache: rootfs.NewCache(cacheSize), registry: o.registry}
 	h.loader = &serve.Loader{Source: storeSource{s}, Cache: h.cache, Overlay: h.secrets(ctx).Overlay, Map: true}
 	defer h.loader.Close()
-	if h.lease, err = s.Lease(ctx, "serving "+name); err != nil {
+	if h.lease, err = s.Lease(ctx, servingPurpose+name); err != nil {
 		return err
 	}
 	defer h.lease.Close()

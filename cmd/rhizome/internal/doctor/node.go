@@ -166,7 +166,7 @@ func (r *root) distribution() {
 // Unusable is an image, or one node's part of it, that serve cannot boot.
 func Unusable(node string, err error) []Finding {
 	f := findings{what: AboutImage, node: node}
-	f.fail("pull or build it again, or `rhizome verify REF --repair`", "%v", err)
+	f.fail("`rhizome verify REF --repair` fetches what is missing or damaged", "%v", err)
 	return f.all
 }
 

@@ -50,7 +50,7 @@ func (s Store) Check() []Finding {
 	}
 	s.space(&f)
 	for _, d := range s.Dangling {
-		f.fail("pull or build the image again, or drop the name with `rhizome untag` or another pin", "%s", d)
+		f.fail("`rhizome verify REF --repair` fetches what is missing or damaged; `rhizome untag` and another pin drop the name", "%s", d)
 	}
 	return f.all
 }
