@@ -31,6 +31,7 @@ build: ## the static binary, bin/rhizome, and beside it rhizome-node for the nod
 man: build ## manual pages and shell completion, into dist/
 	mkdir -p dist/completion
 	bin/rhizome man dist/man
+	bin/rhizome-node man > dist/man/rhizome-node.8
 	@for s in bash zsh fish; do bin/rhizome completion $$s > dist/completion/rhizome.$$s; done
 
 cross: ## both systems, both architectures, into dist/

@@ -19,6 +19,25 @@ const (
 	exitMissing  = 127
 )
 
+// exitMeaning is what a code says, for the manual.
+type exitMeaning struct {
+	code  int
+	means string
+}
+
+func exitMeanings() []exitMeaning {
+	return []exitMeaning{
+		{exitOK, "done"},
+		{exitFailed, "failed; with prefetch also where there is no memory for the region"},
+		{exitUsage, "a wrong call, or a path that is in no export of this node"},
+		{exitNotFound, "a path or a region that is not there"},
+		{exitNetwork, "the server is away; changes that could not go back are left in memory, and the message says where"},
+		{exitConflict, "another has the region, or it changed meanwhile and the changes are kept aside"},
+		{exitCannot, "the command of prefetch or job cannot be run"},
+		{exitMissing, "the command of prefetch or job is not there"},
+	}
+}
+
 // codeError is an error with the code to leave with; a nil error is silent.
 type codeError struct {
 	err  error

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -37,6 +38,14 @@ type command struct {
 	run               func(p *program, ctx context.Context, args []string) error
 }
 
+// flagged are the flags of the commands that have any.
+func flagged() map[string]*flag.FlagSet {
+	return map[string]*flag.FlagSet{
+		"prefetch": new(prefetchOptions).flags(),
+		"status":   statusFlags(new(bool)),
+	}
+}
+
 func commands() []command {
 	return []command{
 		{"early", "", "answer the early script, which runs it", (*program).early},
@@ -58,6 +67,9 @@ func (p *program) run(ctx context.Context, args []string) int {
 	}
 	if args[0] == prefetch.InsideName {
 		return p.exit(p.inside(ctx, args[1:]))
+	}
+	if args[0] == manName {
+		return p.exit(p.man())
 	}
 	for _, c := range commands() {
 		if c.name == args[0] {

@@ -55,19 +55,24 @@ func (p *program) prefetch(ctx context.Context, args []string) error {
 	return s.told(ctx, s.run(ctx))
 }
 
+func (o *prefetchOptions) flags() *flag.FlagSet {
+	f := flag.NewFlagSet("prefetch", flag.ContinueOnError)
+	f.BoolVar(&o.readOnly, "read-only", false, "write nothing back; the command cannot write to the region")
+	f.DurationVar(&o.ttl, "ttl", nodeapi.DefaultTTL, "how long the lease lives without this program")
+	f.DurationVar(&o.wait, "wait", 0, "how long to wait for a region that another has")
+	f.DurationVar(&o.retry, "retry", 10*time.Minute, "how long to try to write back to a server that is away")
+	f.Int64Var(&o.memory, "memory", 0, "the most memory in bytes that the region may take; 0 is half of what is free beyond what it needs")
+	return f
+}
+
 func (p *program) newSession(args []string) (*session, error) {
 	before, argv, err := split(args)
 	if err != nil {
 		return nil, err
 	}
 	s := &session{program: p}
-	f := flag.NewFlagSet("prefetch", flag.ContinueOnError)
+	f := s.flags()
 	f.SetOutput(p.err)
-	f.BoolVar(&s.readOnly, "read-only", false, "write nothing back; the command cannot write to the region")
-	f.DurationVar(&s.ttl, "ttl", nodeapi.DefaultTTL, "how long the lease lives without this program")
-	f.DurationVar(&s.wait, "wait", 0, "how long to wait for a region that another has")
-	f.DurationVar(&s.retry, "retry", 10*time.Minute, "how long to try to write back to a server that is away")
-	f.Int64Var(&s.memory, "memory", 0, "the most memory in bytes that the region may take")
 	if err := f.Parse(before); err != nil {
 		return nil, &codeError{nil, exitUsage}
 	}

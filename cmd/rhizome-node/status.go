@@ -27,10 +27,16 @@ type statusReport struct {
 	MemoryFree int64 `json:"memoryFree"`
 }
 
-func (p *program) status(ctx context.Context, args []string) error {
+func statusFlags(asJSON *bool) *flag.FlagSet {
 	f := flag.NewFlagSet("status", flag.ContinueOnError)
+	f.BoolVar(asJSON, "json", false, "print JSON")
+	return f
+}
+
+func (p *program) status(ctx context.Context, args []string) error {
+	asJSON := new(bool)
+	f := statusFlags(asJSON)
 	f.SetOutput(p.err)
-	asJSON := f.Bool("json", false, "print JSON")
 	if err := f.Parse(args); err != nil || f.NArg() > 0 {
 		return usagef("status takes no arguments but --json")
 	}

@@ -64,7 +64,7 @@ func (p *patient) checkImage(ctx context.Context) {
 	var roots doctor.Nodes
 	for _, m := range p.machines(load) {
 		p.add(roots.Check(doctor.Node{Node: m.Node, Tree: m.Tree()}))
-		p.add(doctor.Secrets(p.secrets(m)))
+		p.add(doctor.Secrets(p.secrets(ctx, m)))
 		p.cluster, p.network = m.Cluster.Name, m.Cluster.Network
 		p.members = append(p.members, m.Node)
 	}
@@ -129,15 +129,15 @@ func (p *patient) takeEpoch(ctx context.Context, img *serve.Image) {
 	}
 }
 
-// secrets are those of a node that nobody makes for it.
-func (p *patient) secrets(m *serve.Machine) (all []doctor.Secret) {
+// secrets are those of a node that nobody makes for it, when it is first served.
+func (p *patient) secrets(ctx context.Context, m *serve.Machine) (all []doctor.Secret) {
 	h := host{app: p.app, store: p.store}
 	for _, s := range m.Node.Secrets {
-		if s.Kind != "file" {
-			continue // made when the node is first served
+		if s.Kind == "ssh-host-keys" || s.Kind == "cluster-key" {
+			continue
 		}
 		one := doctor.Secret{Node: m.Node.Name}
-		if _, one.Missing = h.secretFile(m.Cluster.Name, m.Node.Name, s); one.Missing == nil {
+		if _, one.Missing = h.secrets(ctx)(m.Cluster.Name, m.Node.Name, s); one.Missing == nil {
 			one.File, one.Missing = h.secretName(m.Cluster.Name, m.Node.Name, s)
 			if info, err := os.Stat(one.File); err == nil {
 				one.Mode = info.Mode()

@@ -42,6 +42,7 @@ func TestStore(t *testing.T) {
 	says(t, change(func(s *Store) { s.Mode = 0o755 }), "warning: host|chmod 700 /s")
 	says(t, change(func(s *Store) { s.Mode, s.Missing = 0o755, true }))
 	says(t, change(func(s *Store) { s.Unwritable = fs.ErrPermission }), "error: host|cannot be written to")
+	says(t, change(func(s *Store) { s.Unwritable, s.Unreadable = fs.ErrPermission, fs.ErrPermission }), "error: host|cannot be written to")
 	says(t, change(func(s *Store) { s.Unreadable = errors.New("a newer rhizome wrote it") }), "error: host|newer")
 	says(t, change(func(s *Store) { s.Disk.ReadOnly = true }), "error: host|mounted read-only")
 	says(t, change(func(s *Store) { s.Disk.Free = 1 << 20 }), "warning: host|has 1.0 MB free of 2199.0 GB; `rhizome gc`")

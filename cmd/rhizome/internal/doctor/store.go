@@ -1,6 +1,9 @@
 package doctor
 
-import "io/fs"
+import (
+	"errors"
+	"io/fs"
+)
 
 // Disk is the file system that a folder lies on.
 type Disk struct {
@@ -41,7 +44,7 @@ func (s Store) Check() []Finding {
 	if s.Unwritable != nil {
 		f.fail("run as the store's owner, or name another store with --store", "the store %q cannot be written to: %v", s.Dir, s.Unwritable)
 	}
-	if s.Unreadable != nil {
+	if s.Unreadable != nil && (s.Unwritable == nil || !errors.Is(s.Unreadable, fs.ErrPermission)) {
 		f.fail("", "%v", s.Unreadable)
 	}
 	// Layers hold /etc/shadow of the nodes.
