@@ -83,9 +83,7 @@ func (l *lacks) debian(ctx context.Context) {
 		l.add(err)
 	}
 	if d := r.Source.Debian; d == nil || d.Keyring == "" {
-		if _, err := os.Stat(aptlock.DefaultKeyring); err != nil {
-			l.add(fmt.Errorf("the keyring %q cannot be read: %w; install debian-archive-keyring, or name another with \"keyring:\"", aptlock.DefaultKeyring, err))
-		}
+		l.add(aptlock.CheckKeyring(aptlock.DefaultKeyring))
 	}
 	l.foreign()
 }

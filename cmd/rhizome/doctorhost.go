@@ -102,7 +102,7 @@ func fileLimit() uint64 {
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &r) != nil {
 		return 0
 	}
-	return uint64(r.Max) //nolint:unconvert // signed on FreeBSD
+	return uint64(r.Max) // signed on FreeBSD
 }
 
 // serving lists who serves out of this store.
@@ -130,9 +130,9 @@ func diskOf(dir string) doctor.Disk {
 		return doctor.Disk{}
 	}
 	return doctor.Disk{
-		Free:   int64(st.Bavail) * int64(st.Bsize),     //nolint:unconvert // other types on FreeBSD
-		Total:  int64(st.Blocks) * int64(st.Bsize),     //nolint:unconvert // other types on FreeBSD
-		Inodes: st.Files, InodesFree: uint64(st.Ffree), //nolint:unconvert // signed on FreeBSD
+		Free:   int64(st.Bavail) * int64(st.Bsize),     // other types on FreeBSD
+		Total:  int64(st.Blocks) * int64(st.Bsize),     // other types on FreeBSD
+		Inodes: st.Files, InodesFree: uint64(st.Ffree), // signed on FreeBSD
 		ReadOnly: mountedReadOnly(&st),
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"rhizome/cmd/rhizome/internal/units"
 	"rhizome/pipeline"
 	"rhizome/registry/remote"
 
@@ -173,17 +174,7 @@ func amount(e pipeline.Event) string {
 }
 
 // bytesText writes a number of bytes for people, in powers of ten.
-func bytesText(n int64) string {
-	switch {
-	case n >= 1e9:
-		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
-	case n >= 1e6:
-		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
-	case n >= 1e3:
-		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
-	}
-	return fmt.Sprintf("%d B", n)
-}
+func bytesText(n int64) string { return units.Bytes(n) }
 
 // transfer shows how far a push or pull is.
 func (t *terminal) transfer(p remote.Progress) {

@@ -74,10 +74,18 @@ func (a *Apt) keyring() string {
 	return a.Keyring
 }
 
+// CheckKeyring says where a keyring is missing and how to get it.
+func CheckKeyring(name string) error {
+	if _, err := os.Stat(name); err != nil {
+		return fmt.Errorf("the keyring %q cannot be read: %w; install debian-archive-keyring, or name another with \"keyring:\"", name, err)
+	}
+	return nil
+}
+
 // sources are the archives that a request is answered from.
 func (a *Apt) sources(r Request) ([]Source, error) {
-	if _, err := os.Stat(a.keyring()); err != nil {
-		return nil, fmt.Errorf("the keyring %q cannot be read: %w; install debian-archive-keyring, or name another with \"keyring:\"", a.keyring(), err)
+	if err := CheckKeyring(a.keyring()); err != nil {
+		return nil, err
 	}
 	if strings.ContainsAny(a.keyring(), " ]\n") {
 		return nil, fmt.Errorf("the keyring's path %q holds a blank or a bracket, which apt's lists cannot carry; move it", a.keyring())

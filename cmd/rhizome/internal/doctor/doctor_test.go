@@ -198,16 +198,21 @@ func files(paths ...string) tree {
 	return t
 }
 
-func TestLinuxRoots(t *testing.T) {
-	good := files("/boot/vmlinuz", "/boot/initrd.img", "/boot/ipxe.kpxe", "/sbin/init", "/usr/sbin/rhizome-early", "/usr/sbin/rhizome-node")
-	spec := imagefmt.Boot{OS: "linux", Kernel: "/boot/vmlinuz", Initrd: "/boot/initrd.img", BIOS: "/boot/ipxe.kpxe", Cmdline: "root=/dev/nfs ro init=/usr/sbin/rhizome-early"}
-	check := func(with tree, change func(*imagefmt.Node)) []Finding {
+// booting judges a root that a node boots by a spec; change may be nil.
+func booting(spec imagefmt.Boot) func(with tree, change func(*imagefmt.Node)) []Finding {
+	return func(with tree, change func(*imagefmt.Node)) []Finding {
 		n := imagefmt.Node{Name: "n1", Boot: spec, Root: "nfs"}
 		if change != nil {
 			change(&n)
 		}
 		return new(Nodes).Check(Node{n, with})
 	}
+}
+
+func TestLinuxRoots(t *testing.T) {
+	good := files("/boot/vmlinuz", "/boot/initrd.img", "/boot/ipxe.kpxe", "/sbin/init", "/usr/sbin/rhizome-early", "/usr/sbin/rhizome-node")
+	spec := imagefmt.Boot{OS: "linux", Kernel: "/boot/vmlinuz", Initrd: "/boot/initrd.img", BIOS: "/boot/ipxe.kpxe", Cmdline: "root=/dev/nfs ro init=/usr/sbin/rhizome-early"}
+	check := booting(spec)
 	says(t, check(good, nil))
 	says(t, check(good.but(nil, "/boot/initrd.img"), nil), "error: image|the boot spec names /boot/initrd.img")
 	says(t, check(good.but(tree{"/boot/vmlinuz": {}}), nil), "error: image|/boot/vmlinuz, and the root does not hold it, or it is empty")
@@ -246,13 +251,7 @@ func kernel(release string, bootp bool) []byte {
 func TestFreeBSDRoots(t *testing.T) {
 	good := freebsdRoot()
 	spec := imagefmt.Boot{OS: "freebsd", Kernel: "/boot/kernel/kernel", BIOS: "/boot/pxeboot", Kenv: []string{"init_script=/sbin/rhizome-early"}}
-	check := func(with tree, change func(*imagefmt.Node)) []Finding {
-		n := imagefmt.Node{Name: "n1", Boot: spec, Root: "nfs"}
-		if change != nil {
-			change(&n)
-		}
-		return new(Nodes).Check(Node{n, with})
-	}
+	check := booting(spec)
 	says(t, check(good, nil))
 	says(t, check(good.but(nil, "/boot/lua/loader.lua"), nil), "error: image|the loader stops at its prompt")
 	says(t, check(good.but(nil, "/sbin/init"), nil), "error: image|there is no /sbin/init")

@@ -119,16 +119,3 @@ func Count(all []Finding) (errors, warnings int) {
 	}
 	return errors, len(all) - errors
 }
-
-// size is a number of bytes for people, in powers of ten.
-func size(n int64) string {
-	for _, u := range []struct {
-		unit string
-		of   int64
-	}{{"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}} {
-		if n >= u.of {
-			return fmt.Sprintf("%.1f %s", float64(n)/float64(u.of), u.unit)
-		}
-	}
-	return fmt.Sprintf("%d B", n)
-}

@@ -2,6 +2,8 @@ package doctor
 
 import (
 	"time"
+
+	"rhizome/cmd/rhizome/internal/units"
 )
 
 // Clock is this machine's time beside what it should be later than.
@@ -62,9 +64,9 @@ func (l Limits) Check() []Finding {
 	need := l.FrameCache + besides
 	switch {
 	case l.Bound > 0 && l.Bound < need:
-		f.warn("raise the limit, or serve with --frame-cache", "the control group's memory limit is %s, and serve's frame cache may take %s", size(l.Bound), size(l.FrameCache))
+		f.warn("raise the limit, or serve with --frame-cache", "the control group's memory limit is %s, and serve's frame cache may take %s", units.Bytes(l.Bound), units.Bytes(l.FrameCache))
 	case l.Available > 0 && l.Available < need:
-		f.warn("end other programs, or serve with --frame-cache", "%s of memory are available, and serve's frame cache may take %s", size(l.Available), size(l.FrameCache))
+		f.warn("end other programs, or serve with --frame-cache", "%s of memory are available, and serve's frame cache may take %s", units.Bytes(l.Available), units.Bytes(l.FrameCache))
 	}
 	return f.all
 }
@@ -89,7 +91,7 @@ type Room struct {
 func (r Room) Check() []Finding {
 	f := findings{what: AboutHost}
 	if r.Need > r.Free {
-		f.warn("free some space there, or set XDG_CACHE_HOME", "building the recipe anew may take %s in %q, which has %s free", size(r.Need), r.Dir, size(r.Free))
+		f.warn("free some space there, or set XDG_CACHE_HOME", "building the recipe anew may take %s in %q, which has %s free", units.Bytes(r.Need), r.Dir, units.Bytes(r.Free))
 	}
 	return f.all
 }

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"rhizome/cmd/rhizome/internal/units"
 	"rhizome/recipes"
 	"rhizome/registry/imagefmt"
 	"rhizome/serve/bootspec"
@@ -290,7 +291,7 @@ func (e Exports) Check() []Finding {
 	f := findings{what: AboutHost}
 	if e.Disk.Total > 0 && e.Quotas > e.Disk.Total {
 		f.warn("lower persistQuota in the recipe, or put the store on a larger disk",
-			"the writable exports of %d node(s) may take %s together, and the disk of the store has %s in all: nodes get \"no space left\" before their quota", e.Nodes, size(e.Quotas), size(e.Disk.Total))
+			"the writable exports of %d node(s) may take %s together, and the disk of the store has %s in all: nodes get \"no space left\" before their quota", e.Nodes, units.Bytes(e.Quotas), units.Bytes(e.Disk.Total))
 	}
 	for _, node := range slices.Sorted(maps.Keys(e.Unwritable)) {
 		f.node = node

@@ -3,6 +3,8 @@ package doctor
 import (
 	"errors"
 	"io/fs"
+
+	"rhizome/cmd/rhizome/internal/units"
 )
 
 // Disk is the file system that a folder lies on.
@@ -67,9 +69,9 @@ func (s Store) space(f *findings) {
 	if d.Total > 0 && d.Free < lowSpace {
 		remedy := "`rhizome gc` removes what nothing needs"
 		if s.Leftovers > 0 {
-			remedy += "; " + size(s.Leftovers) + " in tmp/ are left of interrupted work, and go at the next start when they are old enough"
+			remedy += "; " + units.Bytes(s.Leftovers) + " in tmp/ are left of interrupted work, and go at the next start when they are old enough"
 		}
-		f.warn(remedy, "the disk of the store %q has %s free of %s", s.Dir, size(d.Free), size(d.Total))
+		f.warn(remedy, "the disk of the store %q has %s free of %s", s.Dir, units.Bytes(d.Free), units.Bytes(d.Total))
 	}
 	if d.Inodes > 0 && d.InodesFree < lowInodes {
 		f.warn("remove small files there, or name another store with --store", "the disk of the store %q has room for %d more files alone, whatever their size", s.Dir, d.InodesFree)
