@@ -118,10 +118,18 @@ func (p *patient) find(ctx context.Context, name string) error {
 		return p.findRecipe(name)
 	}
 	err := p.findImage(ctx, name)
-	if err == nil || !isNotFound(err) {
+	switch {
+	case err == nil && p.pins != nil:
+		p.term.note("doctor   %s is a cluster of the store", name)
+		return nil
+	case err == nil:
+		p.term.note("doctor   %s is the image %s of the store", name, p.index.Digest)
+		return nil
+	case !isNotFound(err):
 		return err
 	}
 	if slices.Contains(recipes.Shipped(), name) {
+		p.term.note("doctor   %s is a recipe that rhizome brings", name)
 		return p.findRecipe(name)
 	}
 	return &codeError{fmt.Errorf("%q is no recipe (a file NAME.yaml, or a shipped one), and neither a cluster nor an image of the store %q", name, p.storeFolder()), exitNotFound}
