@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -24,8 +26,17 @@ func TestStories(t *testing.T) {
 			return nil
 		},
 		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Condition:     condition,
 		UpdateScripts: os.Getenv("RHIZOME_UPDATE_GOLDEN") != "",
 	})
+}
+
+// condition answers [netns]: may this user have a network of its own here?
+func condition(name string) (bool, error) {
+	if name != "netns" {
+		return false, fmt.Errorf("there is no condition %q", name)
+	}
+	return exec.Command("unshare", "-rn", "true").Run() == nil, nil
 }
 
 // exits runs a command and wants one exit code: exits 2 rhizome lint bad.yaml
