@@ -1,7 +1,10 @@
 #!/bin/sh
 # DHCP exchanges (DISCOVER, OFFER, REQUEST, ACK) a second, and the server's CPU
 # for each: rhizome beside dnsmasq with static hosts and --no-ping, in one run.
-# Server and load are processes of their own in two namespaces; needs root.
+# Server and load are processes of their own in two namespaces; needs root. The
+# load is ours, a closed loop of broadcasts as machines send them, and Kea's
+# perfdhcp(8), a relay whose machines begin more exchanges each second until less
+# than 99 of 100 come to their end within a second.
 #
 #   bench/dhcp.sh [seconds] [nodes]
 #
@@ -11,7 +14,7 @@ set -eu
 seconds=${1:-10}
 nodes=${2:-640}
 [ "$(id -u)" = 0 ] || { echo "skipped: network namespaces need root"; exit 0; }
-for p in ip dnsmasq go; do command -v "$p" >/dev/null || { echo "skipped: $p is not installed"; exit 0; }; done
+for p in ip dnsmasq perfdhcp go; do command -v "$p" >/dev/null || { echo "skipped: $p is not installed"; exit 0; }; done
 
 here=$(cd "$(dirname "$0")/.." && pwd)
 dir=$(mktemp -d /tmp/rzb-dhcp-XXXXXX)
@@ -32,6 +35,7 @@ ip netns add "$ns-c"
 ip -n "$ns-s" link add br0 type veth peer name eth0 netns "$ns-c"
 ip -n "$ns-s" addr add 10.77.0.1/16 dev br0
 ip -n "$ns-s" link set br0 up
+ip -n "$ns-c" addr add 10.77.255.254/16 dev eth0
 ip -n "$ns-c" link set eth0 up
 
 i=0
@@ -39,8 +43,26 @@ while [ "$i" -lt "$nodes" ]; do
 	printf '02:77:00:00:%02x:%02x,10.77.%d.%d,n%d\n' $((i / 256)) $((i % 256)) $((1 + i / 250)) $((1 + i % 250)) "$i"
 	i=$((i + 1))
 done >"$dir/hosts"
+cut -d, -f1 "$dir/hosts" >"$dir/macs"
 
 cpu() { cat "/proc/$1/task/"*/schedstat 2>/dev/null | awk '{s += $1} END {printf "%.0f", s / 1000}'; }
+
+# perf NAME: the highest rate that the same server keeps up with, one line.
+perf() {
+	best=
+	for rate in 125 250 500 1000 2000 4000 8000 16000; do
+		busy=$(cpu "$server")
+		ip netns exec "$ns-c" perfdhcp -4 -l eth0 -M "$dir/macs" -r "$rate" -p 2 -W 1000000 10.77.0.1 >"$dir/perf.log" 2>&1 || true
+		busy=$(($(cpu "$server") - busy))
+		line=$(awk -v cpu="$busy" '/^Rate:/ { rate = $2 } /^sent packets:/ && !sent { sent = $3 } /^received packets:/ { acks = $3 }
+			END { if (sent && acks >= 0.99 * sent) printf "%s %.1f", rate, cpu / acks }' "$dir/perf.log")
+		[ -n "$line" ] || break
+		best=$line
+	done
+	[ -n "$best" ] || { echo "bench/dhcp.sh: perfdhcp got no answers:" >&2; cat "$dir/perf.log" >&2; exit 1; }
+	echo "$1 $best" | awk '{printf "%-28s %8.0f exchanges/s  %7.1f us CPU  (perfdhcp)\n", $1, $2, $3}'
+	echo "$1 $best" >>"$dir/perf"
+}
 
 # measure NAME COMMAND...: starts a server, loads it, prints one line.
 measure() {
@@ -59,6 +81,7 @@ measure() {
 	before=$(cpu "$server")
 	out=$(ip netns exec "$ns-c" "$dir/dhcp" load -interface eth0 -nodes "$nodes" -for "${seconds}s")
 	after=$(cpu "$server")
+	perf "$name"
 	kill "$server"
 	wait "$server" 2>/dev/null || true
 	server=
@@ -86,3 +109,6 @@ done
 awk '{n[$1] += $3; c[$1] += $12; r[$1] += $5}
 END {for (k in n) if (k != "rhizome")
 	printf "ratio to %-22s exchanges/s %.1f times, CPU for each %.2f of it\n", k, r["rhizome"] / r[k], (c["rhizome"] / n["rhizome"]) / (c[k] / n[k])}' "$dir/all"
+awk '{if ($2 > r[$1]) r[$1] = $2; if (!c[$1] || $3 < c[$1]) c[$1] = $3}
+END {for (k in r) if (k != "rhizome")
+	printf "perfdhcp: ratio to %-12s exchanges/s %.1f times, CPU for each %.2f of it\n", k, r["rhizome"] / r[k], c["rhizome"] / c[k]}' "$dir/perf"

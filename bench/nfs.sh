@@ -92,12 +92,14 @@ row() {
 			printf "| %s | %.1f | %.1f | %.1f | %s | %.0f | %.0f | %.1f |\n", name, us["g"], us["o"], us["g"] / us["o"], m, cs["g"], cs["o"], cs["o"] / cs["g"] }' <<<"$lines"
 }
 
+row "GETATTR, 1 x 1" -c 1 -q 1 getattr etc/hostname
 row "GETATTR, 1 x 16" -c 1 -q 16 getattr etc/hostname
 row "GETATTR, 8 x 16" -c 8 -q 16 getattr etc/hostname
 row "LOOKUP, 1 x 16" -c 1 -q 16 lookup etc/hostname
 row "LOOKUP, 8 x 16" -c 8 -q 16 lookup etc/hostname
 row "ACCESS, 1 x 16" -c 1 -q 16 access etc/hostname
 row "ACCESS, 8 x 16" -c 8 -q 16 access etc/hostname
+row "READ 32 KiB, 1 x 1" -c 1 -q 1 read big 32768
 row "READ 32 KiB, 1 x 16" -c 1 -q 16 read big 32768
 row "READ 128 KiB, 1 x 16" -c 1 -q 16 read big 131072
 row "READ 1 MiB, 1 x 4" -c 1 -q 4 read big 1048576

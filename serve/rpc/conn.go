@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -22,6 +23,7 @@ type conn struct {
 	l    *listener
 	s    *Server
 	nc   net.Conn
+	raw  syscall.RawConn
 	peer *Peer
 	who  *client
 	end  context.CancelFunc
@@ -44,7 +46,7 @@ func newConn(ctx context.Context, l *listener, nc net.Conn, remote netip.AddrPor
 	// A call in flight outlives the order to stop: the drain ends it.
 	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
 	c := &conn{
-		l: l, s: l.s, nc: nc, who: who, end: end,
+		l: l, s: l.s, nc: nc, raw: rawConn(nc), who: who, end: end,
 		peer: NewPeer(ctx, remote, TCP),
 		in:   newRecordReader(l.s.limits.Record, &l.s.memory),
 		out:  newReply(),
@@ -91,6 +93,7 @@ func (c *conn) read() error {
 		if c.stopping.Load() {
 			return nil
 		}
+		c.linger()
 		if err := c.fill(); err != nil {
 			return err
 		}

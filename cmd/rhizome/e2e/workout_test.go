@@ -33,6 +33,7 @@ stages:
   - kernel: {}
   - media: {ipxe: true}
   - early: {}
+  - packages: [fio]
   - files: {from: workout/}
 
 network:
@@ -114,7 +115,12 @@ func TestTheKernelsClientAtWork(t *testing.T) {
 			t.Log(shell(t, r, "mkdir /run/x/"+at+"/posix && /opt/workout/workout posix /run/x/"+at+"/posix"))
 		})
 	}
-	t.Run("loses nothing stable", func(t *testing.T) { losesNothing(t, w, n, s, r) })
+	t.Run("fio reads", func(t *testing.T) { fioReads(t, r) })
+	// A server belongs to the whole test: one that a part of it starts would be
+	// stopped with that part, under the mounts of the next.
+	again := func() { s = w.serveImage(t, n, "e2e:"+workoutTag) }
+	t.Run("fio reads while the server is killed", func(t *testing.T) { fioGoesOn(t, s, again, r) })
+	t.Run("loses nothing stable", func(t *testing.T) { losesNothing(t, w, s, again, r) })
 	if log := s.Console.Text(); strings.Contains(log, "panic") {
 		t.Errorf("the server's log:\n%s", log)
 	}
@@ -169,6 +175,74 @@ func layersOf(t *testing.T, w *world, image, node string) []string {
 	return blobs
 }
 
+// fioJob reads a large file of the image past the node's own cache, so that every
+// block is a READ: in order, and from four threads anywhere.
+const fioJob = `fio --readonly --filename=$(ls -S -d /run/x/root/usr/lib/*-linux-gnu/*.so.* | head -n 1) --direct=1 --ioengine=psync --thread --output-format=json`
+
+// fioSays is what is looked at of fio's report.
+type fioSays struct {
+	Jobs []struct {
+		Name  string `json:"jobname"`
+		Error int
+		Read  struct {
+			Total int `json:"total_ios"`
+			Bytes int `json:"io_bytes"`
+		}
+	}
+}
+
+// fioReads has fio read by the kernel's client.
+func fioReads(t *testing.T, r *rig.Running) {
+	said := parseFio(t, shell(t, r, fioJob+` --runtime=20 --name=sequence --rw=read --bs=128k --stonewall --name=anywhere --rw=randread --bs=4k --numjobs=4 --io_size=2m`))
+	if len(said.Jobs) != 5 { // one that reads in sequence, four anywhere
+		t.Fatalf("fio speaks of %d jobs", len(said.Jobs))
+	}
+	wantReads(t, said)
+}
+
+// wantReads wants every job to have read, and no read to have failed.
+func wantReads(t *testing.T, said fioSays) {
+	t.Helper()
+	for _, j := range said.Jobs {
+		if j.Error != 0 || j.Read.Total == 0 {
+			t.Errorf("%s: error %d after %d reads", j.Name, j.Error, j.Read.Total)
+		}
+		t.Logf("%s: %d reads, %d bytes", j.Name, j.Read.Total, j.Read.Bytes)
+	}
+}
+
+// fioGoesOn kills the server under fio's reads and starts it again: they take
+// longer, and none fails.
+func fioGoesOn(t *testing.T, s *rig.Server, again func(), r *rig.Running) {
+	from := len(r.Console.Text())
+	if err := r.Type(`(` + fioJob + ` --runtime=15 --time_based --name=restart --rw=randread --bs=32k --numjobs=2 > /run/fio.json 2>&1; echo FIO E''NDED $?) &
+`); err != nil {
+		t.Fatal(err)
+	}
+	// A job of fifteen seconds is at work for some time before and after.
+	shell(t, r, `until grep -q fio /proc/[0-9]*/comm; do sleep 0.1; done; sleep 3`)
+	s.Kill()
+	again()
+	ended, _ := await(t, r, from, `FIO ENDED (\d+)`)
+	said := parseFio(t, shell(t, r, `cat /run/fio.json`))
+	if ended[1] != "0" || len(said.Jobs) != 2 {
+		t.Errorf("fio ended with status %s: %+v", ended[1], said)
+	}
+	wantReads(t, said)
+}
+
+func parseFio(t *testing.T, text string) (said fioSays) {
+	t.Helper()
+	from := strings.IndexByte(text, '{')
+	if from < 0 {
+		t.Fatalf("fio says:\n%s", text)
+	}
+	if err := json.NewDecoder(strings.NewReader(text[from:])).Decode(&said); err != nil {
+		t.Fatalf("reading what fio says: %v\n%s", err, text)
+	}
+	return said
+}
+
 // fourWriters makes records, and writes streams that nothing makes stable, on
 // both exports at once.
 const fourWriters = `(for at in persist cow; do for what in records stream; do
@@ -177,7 +251,7 @@ const fourWriters = `(for at in persist cow; do for what in records stream; do
 
 // losesNothing kills the server while four writers write, looks at its disk,
 // and starts it again: the writers go on as if nothing had been.
-func losesNothing(t *testing.T, w *world, n *rig.Net, s *rig.Server, r *rig.Running) {
+func losesNothing(t *testing.T, w *world, s *rig.Server, again func(), r *rig.Running) {
 	shell(t, r, `mkdir /run/x/persist/stream /run/x/cow/stream`)
 	from := len(r.Console.Text())
 	if err := r.Type(strings.ReplaceAll(strings.TrimSpace(fourWriters), "\n", " ") + "\n"); err != nil {
@@ -200,7 +274,7 @@ func losesNothing(t *testing.T, w *world, n *rig.Net, s *rig.Server, r *rig.Runn
 			t.Errorf("record %d was stable, and the server's disk has %d bytes of it: %v", i, len(body), err)
 		}
 	}
-	w.serveImage(t, n, "e2e:"+workoutTag)
+	again()
 	await(t, r, from, `ALL DONE`)
 	out := shell(t, r, `cat /run/writers; echo 3 > /proc/sys/vm/drop_caches; for at in persist cow; do /opt/workout/workout check /run/x/$at/records 40 || exit 1; done`)
 	for _, want := range []string{"ok /run/x/persist/stream stream", "ok /run/x/cow/stream stream", "ok /run/x/persist/records 40 records", "ok /run/x/cow/records 40 records"} {
