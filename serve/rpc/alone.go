@@ -30,8 +30,5 @@ func (a *alone) read() {
 	a.calls = 0
 }
 
-// usual tells whether calls come one at a time.
-func (a *alone) usual() bool { return a.inRow >= aloneAfter }
-
 // likely tells whether the call taken last is probably the only one in flight.
-func (a *alone) likely() bool { return a.usual() && a.calls == 1 }
+func (a *alone) likely() bool { return a.inRow >= aloneAfter && a.calls == 1 }

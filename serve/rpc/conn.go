@@ -9,7 +9,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -22,8 +21,7 @@ const flushAt = 256 << 10
 type conn struct {
 	l    *listener
 	s    *Server
-	nc   net.Conn
-	raw  syscall.RawConn
+	nc   *direct
 	peer *Peer
 	who  *client
 	end  context.CancelFunc
@@ -46,14 +44,14 @@ func newConn(ctx context.Context, l *listener, nc net.Conn, remote netip.AddrPor
 	// A call in flight outlives the order to stop: the drain ends it.
 	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
 	c := &conn{
-		l: l, s: l.s, nc: nc, raw: rawConn(nc), who: who, end: end,
+		l: l, s: l.s, nc: newDirect(nc), who: who, end: end,
 		peer: NewPeer(ctx, remote, TCP),
 		in:   newRecordReader(l.s.limits.Record, &l.s.memory),
 		out:  newReply(),
 	}
 	c.call.Peer = c.peer
 	c.readAt.Store(l.tick.Load())
-	c.send.init(nc, &l.s.memory, &l.tick, &l.s.Stats)
+	c.send.init(c.nc, &l.s.memory, &l.tick, &l.s.Stats)
 	return c
 }
 
@@ -93,7 +91,6 @@ func (c *conn) read() error {
 		if c.stopping.Load() {
 			return nil
 		}
-		c.linger()
 		if err := c.fill(); err != nil {
 			return err
 		}

@@ -15,7 +15,7 @@ const queueLimit = 1 << 20
 // while another writes leaves its reply in the queue, and the writer takes
 // all of the queue with its next call to the system.
 type sender struct {
-	nc     net.Conn
+	nc     *direct
 	memory *budget
 	tick   *atomic.Int64
 	stats  *Stats
@@ -35,7 +35,7 @@ type sender struct {
 	rest net.Buffers
 }
 
-func (s *sender) init(nc net.Conn, m *budget, tick *atomic.Int64, st *Stats) {
+func (s *sender) init(nc *direct, m *budget, tick *atomic.Int64, st *Stats) {
 	s.nc, s.memory, s.tick, s.stats = nc, m, tick, st
 	s.room.L = &s.mu
 }
@@ -88,7 +88,7 @@ func (s *sender) write(batch []*Reply, size int) error {
 		return errMemory
 	}
 	s.since.Store(max(s.tick.Load(), 1))
-	err := s.writev(batch)
+	err := s.writev(batch, size)
 	s.since.Store(0)
 	s.memory.give(int64(size))
 	s.stats.BytesOut.Add(uint64(size))
@@ -102,7 +102,7 @@ func releaseAll(rs []*Reply) {
 	clear(rs)
 }
 
-func (s *sender) writev(batch []*Reply) error {
+func (s *sender) writev(batch []*Reply, size int) error {
 	if len(batch) == 1 && len(batch[0].lent) == 0 {
 		_, err := s.nc.Write(batch[0].buf)
 		return err
@@ -112,7 +112,7 @@ func (s *sender) writev(batch []*Reply) error {
 		s.iov = r.appendTo(s.iov, 0)
 	}
 	s.rest = s.iov
-	_, err := s.rest.WriteTo(s.nc)
+	err := s.nc.WriteBuffers(&s.rest, size)
 	clear(s.iov)
 	if errors.Is(err, net.ErrClosed) {
 		return net.ErrClosed

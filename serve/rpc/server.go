@@ -19,7 +19,6 @@ type Server struct {
 
 	memory  budget
 	workers chan struct{}
-	lingers chan struct{}
 
 	mu      sync.Mutex
 	clients map[netip.Addr]*client
@@ -42,7 +41,6 @@ func NewServer(programs []Program, l Limits, log *slog.Logger) *Server {
 		programs: programs, limits: l, log: log,
 		memory:  budget{limit: l.Memory},
 		workers: make(chan struct{}, l.Workers),
-		lingers: lingers(),
 		clients: map[netip.Addr]*client{},
 	}
 }

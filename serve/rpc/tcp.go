@@ -142,10 +142,7 @@ func (l Limits) step() time.Duration {
 // has on IPv6 sockets.
 func addrPort(a net.Addr) netip.AddrPort {
 	var ap netip.AddrPort
-	switch a := a.(type) {
-	case *net.TCPAddr:
-		ap = a.AddrPort()
-	case *net.UDPAddr:
+	if a, ok := a.(interface{ AddrPort() netip.AddrPort }); ok { // *net.TCPAddr, *net.UDPAddr, *origin
 		ap = a.AddrPort()
 	}
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())

@@ -38,15 +38,11 @@ type packetConn interface {
 func (s *Server) ServeUDP(ctx context.Context, pc net.PacketConn) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	u := newUDP(ctx, s, pc)
-	stop := context.AfterFunc(ctx, func() {
-		u.await.stop()
-		pc.Close()
-	})
+	stop := context.AfterFunc(ctx, func() { pc.Close() })
 	defer stop()
+	u := newUDP(ctx, s, pc)
 	err := u.serve()
 	pc.Close()
-	u.await.close()
 	u.workers.Wait()
 	if ctx.Err() != nil {
 		return nil
@@ -59,7 +55,6 @@ type udp struct {
 	s       *Server
 	ctx     context.Context
 	pc      packetConn
-	await   *await
 	in, out []ipv4.Message
 	call    Call
 	replies [udpBatch]*Reply
@@ -67,7 +62,7 @@ type udp struct {
 }
 
 func newUDP(ctx context.Context, s *Server, pc net.PacketConn) *udp {
-	u := &udp{s: s, ctx: ctx, pc: batching(pc), await: newAwait(pc), in: make([]ipv4.Message, udpBatch), out: make([]ipv4.Message, 0, udpBatch)}
+	u := &udp{s: s, ctx: ctx, pc: directly(pc, batching(pc)), in: make([]ipv4.Message, udpBatch), out: make([]ipv4.Message, 0, udpBatch)}
 	for i := range u.in {
 		u.in[i].Buffers = [][]byte{make([]byte, maxDatagram)}
 		u.in[i].OOB = make([]byte, oobSize)
@@ -96,12 +91,8 @@ func batching(pc net.PacketConn) packetConn {
 // serve runs until the socket is closed. Other errors, such as no memory for a
 // datagram (ENOBUFS), pass.
 func (u *udp) serve() error {
-	for alone := true; ; {
-		if alone { // else there may be more, and asking whether is one call too many
-			u.await.next()
-		}
+	for {
 		n, err := u.pc.ReadBatch(u.in, 0)
-		alone = n <= 1
 		if err != nil {
 			if u.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return err
