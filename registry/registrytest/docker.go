@@ -18,6 +18,8 @@ type Registry struct {
 	Host string
 	// Dir is its storage.
 	Dir string
+	// Stop ends it before the test does.
+	Stop func()
 }
 
 var listening = regexp.MustCompile(`listening on (127\.0\.0\.1:[0-9]+)`)
@@ -62,14 +64,15 @@ func Docker(t testing.TB, binary string, settings ...string) *Registry {
 			}
 		}
 	}()
-	t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		_ = cmd.Process.Kill() // it may have ended by itself
 		<-done
 		_ = cmd.Wait() // "killed" is what we want
 	})
+	t.Cleanup(stop)
 	select {
 	case h := <-host:
-		return &Registry{Host: h, Dir: filepath.Join(dir, "data")}
+		return &Registry{Host: h, Dir: filepath.Join(dir, "data"), Stop: stop}
 	case <-done:
 	case <-time.After(30 * time.Second):
 	}
