@@ -1,6 +1,7 @@
 #!/bin/bash
 # Boots of a QEMU machine over slow links, with a workload over /usr: rhizome
-# without and with a precache bundle, and dnsmasq + nfs-ganesha with the same root.
+# without and with a precache bundle, also with a workload that waits for the
+# bundle, and dnsmasq + nfs-ganesha with the same root.
 # Counts calls, bytes and the time spent waiting on calls: under an emulated CPU
 # the wall clock says little. The hot list is learned from one boot and one run of
 # the workload over an unshaped link.
@@ -33,4 +34,6 @@ rhizome precache learn bench:nfs --during boot --during workload ${limit:+--limi
 sed -i -e "/^#precache/{r $work/fragment
 d}" -e 's/root: nfs/root: precache/' "$work/recipe/recipe.yaml"
 rhizome build "$work/recipe/recipe.yaml" --tag bench:precache >&2
-boots -image bench:nfs -bundled bench:precache -dir "$work/measure" -links "$links"
+sed -i 's/panic=10]/panic=10, bench.filled]/' "$work/recipe/recipe.yaml"
+rhizome build "$work/recipe/recipe.yaml" --tag bench:filled >&2
+boots -image bench:nfs -bundled bench:precache -filled bench:filled -dir "$work/measure" -links "$links"

@@ -29,8 +29,12 @@ var kinds = []kind{
 
 func ours(b *bench, s *server, _ string) ([]string, string, error) { return b.serve(s, b.image) }
 
-func (b *bench) oursBundled(_ *bench, s *server, _ string) ([]string, string, error) {
-	return b.serve(s, b.bundled)
+// filledName is the server whose machine waits for its bundle.
+const filledName = "rhizome, bundle there first"
+
+// from is ours with another image.
+func from(image string) func(*bench, *server, string) ([]string, string, error) {
+	return func(b *bench, s *server, _ string) ([]string, string, error) { return b.serve(s, image) }
 }
 
 func (b *bench) serve(s *server, image string) ([]string, string, error) {

@@ -14,8 +14,14 @@ import (
 )
 
 // points are the moments of a boot at which the machine of bench/boot says what
-// it has asked for: userland is there, and after each run of its workload.
-var points = []string{"up", "first", "second"}
+// it has asked for: userland is there, for one that waits for it the bundle too,
+// and after each run of its workload.
+func points(k kind) []string {
+	if k.name == filledName {
+		return []string{"up", "filled", "first", "second"}
+	}
+	return []string{"up", "first", "second"}
+}
 
 // reading is what was counted up to one point.
 type reading struct {
@@ -76,7 +82,7 @@ func (b *bench) trip(ctx context.Context, n int, link string, k kind) (t trip, e
 		return t, err
 	}
 	t = trip{server: k.name, link: link}
-	if t.at, err = s.follow(ctx, b, link); err != nil {
+	if t.at, err = s.follow(ctx, b, link, points(k)); err != nil {
 		return t, err
 	}
 	after, err := cpuOf(s.cgroup)
@@ -86,7 +92,7 @@ func (b *bench) trip(ctx context.Context, n int, link string, k kind) (t trip, e
 }
 
 // follow boots the machine behind a link and takes what it says at each point.
-func (s *server) follow(ctx context.Context, b *bench, link string) ([]reading, error) {
+func (s *server) follow(ctx context.Context, b *bench, link string, points []string) ([]reading, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, b.limit, errors.New("the machine did not come to an end in time"))
 	defer cancel()
 	began := time.Now()
@@ -140,10 +146,11 @@ func reportTrips(w io.Writer, trips []trip) {
 	fmt.Fprintln(w, "| link | server | boot: calls, MB, to userland | first run: calls, MB, waited | second run: calls, MB | to the end of the first run | server CPU |")
 	fmt.Fprintln(w, "|---|---|---|---|---|---|---|")
 	for _, t := range trips {
-		up, first, second := t.at[0], t.at[1].since(t.at[0]), t.at[2].since(t.at[1])
+		n := len(t.at)
+		up, first, second := t.at[0], t.at[n-2].since(t.at[n-3]), t.at[n-1].since(t.at[n-2])
 		fmt.Fprintf(w, "| %s | %s | %d, %.1f, %s | %d, %.1f, %s | %d, %.1f | %s | %d ms |\n", t.link, t.server,
 			up.calls, mega(up.bytes), seconds(up.after), first.calls, mega(first.bytes), seconds(first.waited),
-			second.calls, mega(second.bytes), seconds(t.at[1].after), t.cpu.Milliseconds())
+			second.calls, mega(second.bytes), seconds(t.at[n-2].after), t.cpu.Milliseconds())
 	}
 }
 

@@ -33,7 +33,8 @@ type bench struct {
 	memory                    int
 	limit                     time.Duration
 	lock                      string
-	links, bundled, only      string
+	links, only               string
+	bundled, filled           string
 	node                      imagefmt.Node
 	network                   imagefmt.Network
 	root                      string
@@ -52,6 +53,7 @@ func main() {
 	flag.StringVar(&b.lock, "lock", "", "a file that is locked during each boot, for machines on which others boot too")
 	flag.StringVar(&b.links, "links", "", "speeds such as 10mbit,1gbit: boot once over each and follow the workload of bench/boot")
 	flag.StringVar(&b.bundled, "bundled", "", "with -links, the same image with a precache bundle")
+	flag.StringVar(&b.filled, "filled", "", "with -links, that image with a workload that waits for the bundle")
 	flag.StringVar(&b.only, "only", "", "with -links, the one server to boot from")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -70,7 +72,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return err
 	}
 	if b.links != "" {
-		servers := []kind{{"rhizome", ours}, {"rhizome, precache", b.oursBundled}, kinds[1]}
+		servers := []kind{{"rhizome", ours}, {"rhizome, precache", from(b.bundled)}, {filledName, from(b.filled)}, kinds[1]}
 		if b.only != "" {
 			servers = slices.DeleteFunc(servers, func(k kind) bool { return k.name != b.only })
 		}

@@ -63,12 +63,14 @@ func Status(err error) int {
 	return 0
 }
 
-func (c *Client) dialer(reserved bool) wire.Dialer {
+func (c *Client) dialer(reserved bool) wire.Dialer { return c.dialerOf(reserved, 0) }
+
+func (c *Client) dialerOf(reserved bool, window int) wire.Dialer {
 	addr := c.Server
 	if _, _, err := net.SplitHostPort(addr); err != nil {
 		addr = net.JoinHostPort(addr, "80")
 	}
-	return wire.Dialer{Addr: addr, Reserved: reserved}
+	return wire.Dialer{Addr: addr, Reserved: reserved, Window: window}
 }
 
 // Boot begins a boot: the token it gives is good until the next. Only root can.
@@ -134,7 +136,7 @@ func (c *Client) Leases(ctx context.Context) (l nodeapi.Leases, err error) {
 
 // Tree streams a leased region as one tar. The caller closes it.
 func (c *Client) Tree(ctx context.Context, id string) (io.ReadCloser, error) {
-	return c.stream(ctx, wire.Request{Method: "GET", Path: nodeapi.PathLeases + "/" + id + "/tree", Header: c.header(), Wait: commitWait}, false)
+	return c.stream(ctx, wire.Request{Method: "GET", Path: nodeapi.PathLeases + "/" + id + "/tree", Header: c.header(), Wait: commitWait}, c.dialer(false))
 }
 
 // commitWait is how long the server may take to read or to change a region.
@@ -153,17 +155,18 @@ func (c *Client) Commit(ctx context.Context, id, commit string, changes io.Reade
 }
 
 // Get fetches a URL's path from this server, from a byte on, asking from a
-// reserved port if told to. The body fails where it ends too early.
-func (c *Client) Get(ctx context.Context, path string, from int64, reserved bool) (io.ReadCloser, error) {
+// reserved port. window bounds the bytes on their way, 0 does not. The body fails
+// where it ends too early.
+func (c *Client) Get(ctx context.Context, path string, from int64, window int) (io.ReadCloser, error) {
 	r := wire.Request{Method: "GET", Path: path, Header: map[string]string{}}
 	if from > 0 {
 		r.Header["Range"] = "bytes=" + strconv.FormatInt(from, 10) + "-"
 	}
-	return c.stream(ctx, r, reserved)
+	return c.stream(ctx, r, c.dialerOf(true, window))
 }
 
-func (c *Client) stream(ctx context.Context, r wire.Request, reserved bool) (io.ReadCloser, error) {
-	resp, err := c.dialer(reserved).Do(ctx, r)
+func (c *Client) stream(ctx context.Context, r wire.Request, by wire.Dialer) (io.ReadCloser, error) {
+	resp, err := by.Do(ctx, r)
 	if err != nil {
 		return nil, err
 	}

@@ -24,13 +24,16 @@ const blobTries = 17
 // when the rest has to come over NFS.
 type blob struct {
 	ctx   context.Context
-	get   func(ctx context.Context, path string, from int64, reserved bool) (io.ReadCloser, error)
+	get   func(ctx context.Context, path string, from int64, window int) (io.ReadCloser, error)
 	nfs   *overNFS
 	sleep func(context.Context, time.Duration) error
+	calls func() int64
 	layer nodeapi.Layer
 	// hold, if it has one, is waited for before the next byte is asked for.
 	hold atomic.Pointer[func()]
-	now  func() time.Time
+	// gentle, once the hold is over, lets the node's own reads go first.
+	gentle *gentle
+	now    func() time.Time
 
 	sum  hash.Hash
 	body io.ReadCloser
@@ -43,7 +46,7 @@ type blob struct {
 }
 
 func (s *session) blob(l nodeapi.Layer) *blob {
-	return &blob{ctx: s.ctx, get: s.server.Get, nfs: s.nfs, sleep: s.sleep, layer: l, now: time.Now, sum: sha256.New()}
+	return &blob{ctx: s.ctx, get: s.server.Get, nfs: s.nfs, sleep: s.sleep, calls: s.system.NFSCalls, layer: l, now: time.Now, sum: sha256.New()}
 }
 
 // Read gives the next bytes.
@@ -60,6 +63,10 @@ func (b *blob) Read(p []byte) (int, error) {
 		if hold := b.hold.Swap(nil); hold != nil {
 			b.drop()
 			(*hold)()
+			b.gentle = &gentle{calls: b.calls, sleep: b.pause}
+		}
+		if !b.byNFS { // its own reads would be what it waits for
+			b.gentle.yield()
 		}
 		n, err := b.once(p[:min(int64(len(p)), b.layer.Size-b.read.Load())])
 		if n > 0 {
@@ -100,7 +107,7 @@ func (b *blob) forgive() {
 // once reads from the connection, or opens one.
 func (b *blob) once(p []byte) (int, error) {
 	if b.body == nil {
-		body, err := b.get(b.ctx, pathOf(b.layer.URL), b.read.Load(), true)
+		body, err := b.get(b.ctx, pathOf(b.layer.URL), b.read.Load(), b.gentle.window())
 		if err != nil {
 			return 0, err
 		}
@@ -131,6 +138,8 @@ func (b *blob) lost() {
 		b.nfs.close()
 	}
 }
+
+func (b *blob) pause(d time.Duration) bool { return b.sleep(b.ctx, d) == nil }
 
 // drop ends the connection, and says whether it went over NFS.
 func (b *blob) drop() (byNFS bool) {

@@ -67,7 +67,7 @@ type server interface {
 	Boot(context.Context) (nodeapi.Boot, error)
 	Plan(context.Context) (nodeapi.Plan, error)
 	Report(context.Context, nodeapi.Report) error
-	Get(ctx context.Context, path string, from int64, reserved bool) (io.ReadCloser, error)
+	Get(ctx context.Context, path string, from int64, window int) (io.ReadCloser, error)
 }
 
 // system is what a session does to the machine.
@@ -85,4 +85,7 @@ type system interface {
 	Mounted(dir string) bool
 	Unmount(dir string) error
 	Uptime() time.Duration
+	// NFSCalls counts what this node has asked of NFS servers since power-on; 0
+	// where the system does not say.
+	NFSCalls() int64
 }

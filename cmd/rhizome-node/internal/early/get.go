@@ -21,7 +21,7 @@ const getTries = 12
 // digests.
 type getter struct {
 	ctx   context.Context
-	get   func(ctx context.Context, path string, from int64, reserved bool) (io.ReadCloser, error)
+	get   func(ctx context.Context, path string, from int64, window int) (io.ReadCloser, error)
 	nfs   *overNFS
 	sleep func(context.Context, time.Duration) error
 }
@@ -73,7 +73,7 @@ func (g *getter) fetch(address string, file *os.File) error {
 // once is one try by HTTP, and where that is due by NFS. It tells by how many
 // bytes the file grew.
 func (g *getter) once(address string, file *os.File, try int) (int64, error) {
-	n, err := g.append(file, func(from int64) (io.ReadCloser, error) { return g.get(g.ctx, address, from, true) })
+	n, err := g.append(file, func(from int64) (io.ReadCloser, error) { return g.get(g.ctx, address, from, 0) })
 	if err == nil || n > 0 || !g.nfs.due(try, err) {
 		return n, err
 	}

@@ -248,7 +248,7 @@ func TestAFileGoesOnOverNFSWhereHTTPLeftIt(t *testing.T) {
 			sys := &fakeSystem{blobs: c.nfs}
 			g := &getter{ctx: t.Context(), nfs: &overNFS{system: sys, export: "s:/blobs/f1", dir: filepath.Join(t.TempDir(), "blobs")}}
 			g.sleep = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
-			g.get = func(context.Context, string, int64, bool) (io.ReadCloser, error) {
+			g.get = func(context.Context, string, int64, int) (io.ReadCloser, error) {
 				if c.status != 0 {
 					return nil, &agent.StatusError{Status: c.status}
 				}

@@ -30,6 +30,8 @@ type fakeServer struct {
 	fail func(call string) error
 	// body, if set, changes what a blob's body is read through.
 	body func(path string, from int64, r io.Reader) io.Reader
+	// windows are those that blobs were asked for with.
+	windows []int
 }
 
 func (f *fakeServer) refused(call string) error {
@@ -55,13 +57,13 @@ func (f *fakeServer) Report(_ context.Context, r nodeapi.Report) error {
 	return nil
 }
 
-func (f *fakeServer) Get(_ context.Context, path string, from int64, reserved bool) (io.ReadCloser, error) {
+func (f *fakeServer) Get(_ context.Context, path string, from int64, window int) (io.ReadCloser, error) {
 	if err := f.refused("get"); err != nil {
 		return nil, err
 	}
-	if !reserved {
-		return nil, errors.New("asked from a port that anybody may use")
-	}
+	f.mu.Lock()
+	f.windows = append(f.windows, window)
+	f.mu.Unlock()
 	var r io.Reader = bytes.NewReader(f.blobs[path][from:])
 	if f.body != nil {
 		r = f.body(path, from, r)
@@ -110,6 +112,7 @@ func (f *fakeSystem) NFS(export, dir string) error {
 	return nil
 }
 func (f *fakeSystem) Uptime() time.Duration { return time.Second }
+func (f *fakeSystem) NFSCalls() int64       { return 0 }
 
 func bundleOf(t *testing.T, files ...string) []byte {
 	t.Helper()

@@ -23,6 +23,25 @@ type realSystem struct{}
 // Uptime is the time since power-on.
 func (realSystem) Uptime() time.Duration { return agent.Uptime() }
 
+// NFSCalls reads the client's counters: "rpc CALLS RETRANSMISSIONS AUTHENTICATIONS".
+func (realSystem) NFSCalls() int64 {
+	data, err := os.ReadFile("/proc/net/rpc/nfs")
+	if err != nil {
+		return 0
+	}
+	return rpcCalls(data)
+}
+
+func rpcCalls(data []byte) int64 {
+	for line := range strings.Lines(string(data)) {
+		if f := strings.Fields(line); len(f) >= 2 && f[0] == "rpc" {
+			n, _ := strconv.ParseInt(f[1], 10, 64)
+			return n
+		}
+	}
+	return 0
+}
+
 // Memory reads proc(5), /proc/meminfo.
 func (realSystem) Memory() (total, free int64, err error) {
 	data, err := os.ReadFile("/proc/meminfo")

@@ -65,6 +65,9 @@ type Dialer struct {
 	Addr string
 	// Reserved asks from a port below 1024, which only root can.
 	Reserved bool
+	// Window is how many bytes may be on their way here at most, 0 for as many as
+	// the system thinks best.
+	Window int
 	// Timeout bounds the opening; 0 is ten seconds.
 	Timeout time.Duration
 }
@@ -337,14 +340,13 @@ func (d Dialer) dial(ctx context.Context) (net.Conn, error) {
 	if timeout <= 0 {
 		timeout = 10 * time.Second
 	}
-	dialer := net.Dialer{Timeout: timeout}
+	dialer := net.Dialer{Timeout: timeout, Control: d.prepare}
 	if !d.Reserved {
 		return dialer.DialContext(ctx, "tcp", d.Addr)
 	}
 	if os.Geteuid() != 0 {
 		return nil, errors.New("only root can ask from a reserved port")
 	}
-	dialer.Control = reuse
 	// 1023 downwards, beginning somewhere else in every process: the kernel's
 	// NFS client uses some of them too.
 	first := os.Getpid()
@@ -362,9 +364,18 @@ func (d Dialer) dial(ctx context.Context) (net.Conn, error) {
 // services are.
 const reservedPorts = 424
 
-// reuse lets a port be taken whose last connection has only just ended.
-func reuse(_, _ string, c syscall.RawConn) error {
+// prepare sets a socket's options before it connects: a reserved port may be one
+// whose last connection has only just ended, and the window is offered with the
+// first packet (RFC 7323, 2.2).
+func (d Dialer) prepare(_, _ string, c syscall.RawConn) error {
 	var set error
-	err := c.Control(func(fd uintptr) { set = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1) })
+	err := c.Control(func(fd uintptr) {
+		if d.Reserved {
+			set = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
+		}
+		if d.Window > 0 {
+			set = errors.Join(set, syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, d.Window))
+		}
+	})
 	return errors.Join(err, set)
 }

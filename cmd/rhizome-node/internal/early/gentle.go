@@ -1,0 +1,50 @@
+package early
+
+import "time"
+
+// What a fill in the background takes of the link.
+const (
+	// gentleWindow is how many bytes may be on their way when the node begins to
+	// read something else: a twentieth of a second of 10 Mbit/s.
+	gentleWindow = 64 << 10
+	// gentleStep is how long the node must have asked nothing, and gentleMost how
+	// long it is waited for that at most: a node that reads without end gets its
+	// bundle too, if late.
+	gentleStep = 100 * time.Millisecond
+	gentleMost = 2 * time.Second
+	// gentleNoise is how many NFS calls in a step are none to wait for.
+	gentleNoise = 2
+)
+
+// gentle has a fill in the background let the node's own reads go first: it is what
+// the node does later that a bundle helps, and nothing is to be slower for it
+// meanwhile. A nil one is in a hurry.
+type gentle struct {
+	calls func() int64
+	sleep func(time.Duration) bool
+	last  int64
+}
+
+// window is what the connection is opened with.
+func (g *gentle) window() int {
+	if g == nil {
+		return 0
+	}
+	return gentleWindow
+}
+
+// yield waits while the node reads over NFS.
+func (g *gentle) yield() {
+	if g == nil {
+		return
+	}
+	before := g.last
+	for waited := time.Duration(0); waited < gentleMost; waited += gentleStep {
+		g.last = g.calls()
+		if g.last-before <= gentleNoise || !g.sleep(gentleStep) {
+			return
+		}
+		before = g.last
+	}
+	g.last = g.calls()
+}
