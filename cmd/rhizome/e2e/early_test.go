@@ -123,6 +123,15 @@ func TestNodesLiveAsTheRecipeSays(t *testing.T) {
 	}
 }
 
+// refuseHTTP has the server's machine reset what nodes ask by HTTP for their blobs:
+// from ports below 1024. All else goes on.
+func refuseHTTP(t *testing.T, n *rig.Net) {
+	t.Helper()
+	if err := n.Run(t.Context(), "iptables", "-I", "INPUT", "-p", "tcp", "--dport", "80", "--sport", ":1023", "-j", "REJECT", "--reject-with", "tcp-reset"); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // damage changes a byte of a node's bundle where only the digest of the whole
 // sees it, in the seek table at the end (docs/storage.md), for the length of the
 // test.
@@ -165,8 +174,8 @@ func flip(t *testing.T, file string, at int64) {
 	}
 }
 
-// A root in memory is read over as many servers' lives as it takes, and needs
-// none afterwards.
+// A root in memory is read over as many servers' lives as it takes, over NFS where
+// HTTP no longer answers, and needs no server afterwards.
 func TestARootInMemoryNeedsNoServer(t *testing.T) {
 	w := alone(t)
 	n := lan(t)
@@ -175,8 +184,12 @@ func TestARootInMemoryNeedsNoServer(t *testing.T) {
 	awaitIn(t, s.Console, 0, `node\.step node=n6 [^\n]*file=root [^\n]*detail="begin`)
 	s.Kill()
 	s = w.serve(t, n)
+	awaitIn(t, s.Console, 0, `http\.get node=n6 [^\n]*/blobs/`)
+	refuseHTTP(t, n)
 	login(t, six, "n6")
-	reported(t, s, 0, "n6", "root", "ok")
+	if said := reported(t, s, 0, "n6", "root", "ok"); !strings.Contains(said, "read over NFS where HTTP failed, at byte ") {
+		t.Errorf("serve heard %q", said)
+	}
 	awaitIn(t, s.Console, 0, `node\.up node=n6 [^\n]*root \\?"ram`)
 	wantMounts(t, six, "n6", map[string]string{"/": "tmpfs rw", "/tmp": "tmpfs rw", "/var": "tmpfs rw", "/etc": "overlay rw", "/persist": "nfs rw"})
 	key, err := os.ReadFile(filepath.Join(w.store, "secrets", "e2e", "n6", "ssh", "ssh_host_ed25519_key.pub"))
