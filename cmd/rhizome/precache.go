@@ -158,15 +158,21 @@ func wishFor(m *serve.Machine, limit int64) reads.Wish {
 		Limit: limit, Cost: precache.Cost, Folders: m.Node.Boot.OS == "freebsd", MaxFolders: maxFolders,
 		Apart: func(p string, f rootfs.File) bool {
 			n := int(f.Layer)
-			return mountedOver(p) || n >= len(m.Layers) || m.Layers[n].Annotations[imagefmt.AnnotationRole] == "node"
+			return mountedOver(m.Node.Boot.OS, p) || n >= len(m.Layers) || m.Layers[n].Annotations[imagefmt.AnnotationRole] == "node"
 		},
 	}
 }
 
 // mountedOver says whether a node has something else at a path, or, of /boot,
-// whether its loader reads it before there is a bundle.
-func mountedOver(p string) bool {
+// whether its loader reads it before there is a bundle. On Linux the early script
+// fills /var in memory from what the bundle has of it, but for what it leaves the
+// image's.
+func mountedOver(system, p string) bool {
 	top, _, _ := strings.Cut(strings.TrimPrefix(p, "/"), "/")
+	if top == "var" && system == "linux" {
+		return slices.ContainsFunc([]string{"/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/tmp"},
+			func(own string) bool { return p == own || strings.HasPrefix(p, own+"/") })
+	}
 	return slices.Contains([]string{"boot", "dev", "proc", "run", "sys", "tmp", "var"}, top)
 }
 

@@ -253,7 +253,8 @@ if [ -z "$inside" ] && [ "${plan_root:-$root}" = ram ]; then root_in_memory "$@"
 if ! { mkdir -p "$here/image" && mount -n --bind / "$here/image"; }; then
 	report image failed "the image cannot be mounted at $here/image"
 fi
-memory
+# The bundle first: /var is filled from it, by programs that lie in it.
 [ "${plan_root:-$root}" != precache ] || precache
+memory
 writable
 hand_over "$@"
