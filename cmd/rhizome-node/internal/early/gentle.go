@@ -7,13 +7,12 @@ const (
 	// gentleWindow is how many bytes may be on their way when the node begins to
 	// read something else: a twentieth of a second of 10 Mbit/s.
 	gentleWindow = 64 << 10
-	// gentleStep is how long the node must have asked nothing, and gentleMost how
-	// long it is waited for that at most: a node that reads without end gets its
-	// bundle too, if late.
-	gentleStep = 100 * time.Millisecond
-	gentleMost = 2 * time.Second
-	// gentleNoise is how many NFS calls in a step are none to wait for.
-	gentleNoise = 2
+	// gentleStep is how long the node must have asked nothing: a READ of 128 KiB, as
+	// Linux reads ahead, takes a third of it at 10 Mbit/s. gentleMost is how long that
+	// is waited for at most: a node that reads without end gets its bundle too, if
+	// late.
+	gentleStep = 300 * time.Millisecond
+	gentleMost = 3 * time.Second
 )
 
 // gentle has a fill in the background let the node's own reads go first: it is what
@@ -41,7 +40,7 @@ func (g *gentle) yield() {
 	before := g.last
 	for waited := time.Duration(0); waited < gentleMost; waited += gentleStep {
 		g.last = g.calls()
-		if g.last-before <= gentleNoise || !g.sleep(gentleStep) {
+		if g.last == before || !g.sleep(gentleStep) {
 			return
 		}
 		before = g.last
