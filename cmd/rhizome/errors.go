@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"io/fs"
+	"strings"
 	"syscall"
 
 	"rhizome/recipes"
@@ -50,8 +51,11 @@ func isInvalidRecipe(err error) bool {
 	return errors.As(err, &invalid)
 }
 
+// isDiskFull knows a full disk by its error, or by the words of a program that a
+// stage runs (strerror(3)): xz may meet it before we do.
 func isDiskFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
+		err != nil && strings.Contains(strings.ToLower(err.Error()), syscall.ENOSPC.Error())
 }
 
 // hinted is any error that knows its own remedy.

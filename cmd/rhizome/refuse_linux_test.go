@@ -164,7 +164,7 @@ func TestFullDiskLosesNothing(t *testing.T) {
 	})
 	recipe, store := tiny(t), filepath.Join(small, "store")
 	code, _, errs := rhizome(t, "--store", store, "build", recipe)
-	if code != exitFailed || !strings.Contains(errs, "no space left on device") || !strings.Contains(errs, "hint: free some space") {
+	if code != exitFailed || !strings.Contains(strings.ToLower(errs), "no space left on device") || !strings.Contains(errs, "hint: free some space") {
 		t.Errorf("exit code %d, want %d and a sentence with a remedy:\n%s", code, exitFailed, errs)
 	}
 	if code, out, errs := rhizome(t, "--store", store, "images", "--json"); code != 0 || strings.TrimSpace(out) != "[]" {

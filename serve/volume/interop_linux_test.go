@@ -2,12 +2,14 @@ package volume
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -55,6 +57,12 @@ func TestGoNFSClientWorksOnEveryKind(t *testing.T) {
 		path := kinds[t.Name()[strings.LastIndex(t.Name(), "/")+1:]]
 		auth := nfsrpc.NewAuthUnix("client", 1000, 1000).Auth()
 		rc, err := nfsrpc.DialTCP("tcp", w.addr, false)
+		for range 20 { // it asks from any port, in use or not
+			if !errors.Is(err, syscall.EADDRINUSE) {
+				break
+			}
+			rc, err = nfsrpc.DialTCP("tcp", w.addr, false)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
