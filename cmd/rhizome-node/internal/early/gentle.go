@@ -7,6 +7,9 @@ const (
 	// gentleWindow is how many bytes may be on their way when the node begins to
 	// read something else: a twentieth of a second of 10 Mbit/s.
 	gentleWindow = 64 << 10
+	// hastyWindow bounds that before the link is known: it comes over it even if the
+	// fill is put off.
+	hastyWindow = 256 << 10
 	// gentleStep is how long the node must have asked nothing: a READ of 128 KiB, as
 	// Linux reads ahead, takes a third of it at 10 Mbit/s. gentleMost is how long that
 	// is waited for at most: a node that reads without end gets its bundle too, if
@@ -27,7 +30,7 @@ type gentle struct {
 // window is what the connection is opened with.
 func (g *gentle) window() int {
 	if g == nil {
-		return 0
+		return hastyWindow
 	}
 	return gentleWindow
 }

@@ -28,8 +28,10 @@ func room(total, free, need int64) int64 {
 
 // Bounds of a foreground fill.
 const (
-	// probe is how many bytes tell the rate of the link.
-	probe = 512 << 10
+	// probe is how many bytes tell the rate of the link, and glance how many are
+	// enough where it is so slow that there is no doubt: what came up to then, the
+	// boot waited for.
+	probe, glance = 512 << 10, 128 << 10
 	// patience is how long the network may take for a fill that the boot waits
 	// for. What it saves later is worth about as much.
 	patience = 4 * time.Second
@@ -42,10 +44,14 @@ func slow(read, size int64, waited time.Duration) bool {
 	if waited > patience {
 		return true
 	}
-	if read < min(probe, size) {
+	if read == 0 {
 		return waited > patience/4
 	}
-	return time.Duration(float64(waited)/float64(read)*float64(size)) > patience
+	all := time.Duration(float64(waited) / float64(read) * float64(size))
+	if read < min(probe, size) {
+		return waited > patience/4 || read >= glance && all > 4*patience
+	}
+	return all > patience
 }
 
 // mb is bytes for people.

@@ -35,6 +35,8 @@ func TestTheRateOfTheFirstBytesDecides(t *testing.T) {
 		"1 Gbit/s":                      {mb, 30 * mb, 8 * time.Millisecond, false},
 		"100 Mbit/s, 30 MB":             {mb, 30 * mb, 80 * time.Millisecond, false},
 		"10 Mbit/s, 30 MB":              {mb, 30 * mb, 800 * time.Millisecond, true},
+		"10 Mbit/s, at a glance":        {150_000, 30 * mb, 120 * time.Millisecond, true},
+		"a hiccup, at a glance":         {150_000, 30 * mb, 40 * time.Millisecond, false},
 		"10 Mbit/s, 3 MB":               {mb, 3 * mb, 800 * time.Millisecond, false},
 		"the server stopped in the end": {29 * mb, 30 * mb, 5 * time.Second, true},
 		"a small one, come at once":     {1000, 1000, time.Millisecond, false},
