@@ -53,6 +53,8 @@ type Division struct {
 	// the tar.
 	Bundle *tree.Tree
 	Order  []string
+	// First counts those of Order that a node is to have before it goes on.
+	First int
 	// Rest stand beside the layers: what is left of each, nil for one that
 	// stays as it is.
 	Rest  []*tree.Tree
@@ -77,6 +79,9 @@ func (r *Runner) divide(ctx context.Context, s *Step, d Divider, work string) ([
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := r.markFirst(ctx, bundle, div.Order[:div.First]); err != nil {
+		return nil, nil, err
+	}
 	layers := []Layer{bundle}
 	facts := map[string]string{FactBundle: bundle.DiffID.String()}
 	for k, v := range div.Facts {
@@ -97,6 +102,26 @@ func (r *Runner) divide(ctx context.Context, s *Step, d Divider, work string) ([
 	}
 	facts[FactInstead] = strings.Join(instead, "\n")
 	return layers, facts, nil
+}
+
+// markFirst says on a bundle's descriptor where in it the paths end that come
+// first.
+func (r *Runner) markFirst(ctx context.Context, bundle Layer, paths []string) error {
+	if len(paths) == 0 {
+		return nil
+	}
+	blob, d, err := r.Store.OpenLayer(ctx, bundle)
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	front, err := layer.FrontOf(blob, d.Size, d.Annotations, paths)
+	if err != nil {
+		return fmt.Errorf("finding the first part of the bundle: %w", err)
+	}
+	bundle.Descriptor.Annotations[imagefmt.AnnotationFirstSize] = strconv.FormatInt(front.Size, 10)
+	bundle.Descriptor.Annotations[imagefmt.AnnotationFirstDigest] = front.Digest.String()
+	return nil
 }
 
 // markMoved says on a layer's descriptor what it is the rest of.

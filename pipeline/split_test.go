@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,7 +32,7 @@ func (m mover) Run(context.Context, Env, []*tree.Tree) (Output, error) {
 }
 
 func (m mover) Divide(_ context.Context, _ Env, layers []StepLayer) (Division, error) {
-	d := Division{Bundle: tree.New(), Order: []string{m.path}, Rest: make([]*tree.Tree, len(layers)), Facts: map[string]string{FactBundleFolders: "/usr"}}
+	d := Division{Bundle: tree.New(), Order: []string{m.path}, First: 1, Rest: make([]*tree.Tree, len(layers)), Facts: map[string]string{FactBundleFolders: "/usr"}}
 	for i, l := range layers {
 		if e := l.Tree.Lookup(m.path); e != nil {
 			hot, cold := *e, *e
@@ -83,6 +84,9 @@ func TestTheBundleTakesItsPlaceInTheImage(t *testing.T) {
 		}
 		if l := manifest.Layers[0]; l.Digest == p.Steps[0].Result.Layers[0].Descriptor.Digest || l.Annotations[imagefmt.AnnotationMoved] == "" {
 			t.Errorf("the image has the whole base, whose file lies in the bundle as well")
+		}
+		if l := manifest.Layers[2]; l.Annotations[imagefmt.AnnotationFirstSize] == "" || !strings.HasPrefix(l.Annotations[imagefmt.AnnotationFirstDigest], "sha256:") {
+			t.Errorf("the bundle does not say where its first part ends: %v", l.Annotations)
 		}
 		if manifest.Layers[1].Digest != p.Steps[1].Result.Layers[0].Descriptor.Digest {
 			t.Errorf("a layer that gave nothing is another")

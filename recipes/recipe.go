@@ -204,6 +204,9 @@ type Precache struct {
 	Learned string
 	// Limit caps the bundle in bytes; 0 means no cap.
 	Limit int64
+	// First is how many bytes of it, from its front, a boot waits for on a link of
+	// any speed; 0 means none in particular.
+	First int64
 	Pos   Pos
 	places
 }

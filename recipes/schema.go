@@ -158,6 +158,8 @@ func precacheKeys() mapping[Precache] {
 				set: text(func(p *Precache) *string { return &p.Learned })},
 			{name: "limit", shape: "size", def: "no limit", example: "limit: 256M", doc: "The most that the bundle may take of a node's memory.",
 				set: bytesSize(func(p *Precache) *int64 { return &p.Limit })},
+			{name: "first", shape: "size", def: "none", example: "first: 24M", doc: "Linux: how much of it, the hottest, every boot reads anyway and so waits for on slow links too; `rhizome precache learn` says it.",
+				set: bytesSize(func(p *Precache) *int64 { return &p.First })},
 		},
 	}
 }

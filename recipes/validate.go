@@ -197,6 +197,9 @@ func (c *checker) precache() {
 	if len(p.Paths) == 0 && p.Learned == "" {
 		c.fail(p.Pos, "give \"paths\", \"learned\" or both", "the precache names nothing to hold")
 	}
+	if p.First > 0 && c.r.OS == "freebsd" {
+		c.fail(p.at("first", p.Pos), "leave it out", "a FreeBSD node mounts its bundle as a whole: there is no \"first\" part of it")
+	}
 }
 
 func (c *checker) network() {

@@ -5,6 +5,7 @@ import (
 	"path"
 	"strconv"
 
+	"rhizome/registry/imagefmt"
 	"rhizome/registry/layerfmt"
 	"rhizome/serve/node/nodeapi"
 	"rhizome/serve/volume"
@@ -37,7 +38,7 @@ func (m *Machine) plan() nodeapi.Plan {
 			p.Layers = append(p.Layers, l)
 		}
 		if p.Root == "precache" && l.DiffID == m.Node.Bundle {
-			l.Folders, l.Private = m.Node.BundleFolders, m.Node.BundlePrivate
+			l.Folders, l.Private, l.First = m.Node.BundleFolders, m.Node.BundlePrivate, firstSpan(m.Layers[i])
 			p.Bundle = &l
 		}
 	}
@@ -68,6 +69,15 @@ func (m *Machine) planLayer(i int) nodeapi.Layer {
 		l.Uncompressed = layers[i].Index().StreamSize()
 	}
 	return l
+}
+
+// firstSpan is the part of a bundle that a boot waits for, where there is one.
+func firstSpan(d ocispec.Descriptor) *nodeapi.Span {
+	size, err := strconv.ParseInt(d.Annotations[imagefmt.AnnotationFirstSize], 10, 64)
+	if err != nil || size <= 0 || size > d.Size {
+		return nil
+	}
+	return &nodeapi.Span{Size: size, Digest: d.Annotations[imagefmt.AnnotationFirstDigest]}
 }
 
 // indexSpan is where a layer's tree index lies, where its descriptor says so.

@@ -31,6 +31,7 @@ func planned(t *testing.T, change func(*imagefmt.Node)) string {
 		Layers:  []ocispec.Descriptor{{Digest: "sha256:aa", Size: 7}},
 		DiffIDs: []digest.Digest{"sha256:bb"},
 	}
+	m.Layers[0].Annotations = map[string]string{imagefmt.AnnotationFirstSize: "5", imagefmt.AnnotationFirstDigest: "sha256:cc"}
 	change(&m.Node)
 	p := m.plan()
 	p.Digest = ""
@@ -61,7 +62,7 @@ func TestAPlanSaysWhatTheEarlyProgramIsToDo(t *testing.T) {
 		{"the root in memory", func(n *imagefmt.Node) { n.Root = "ram" }, begin + "ram" + root + blobs + `,"layers":[` + blob + "}]}"},
 		{"a bundle", func(n *imagefmt.Node) {
 			n.Root, n.Bundle, n.BundleFolders, n.BundlePrivate = "precache", "sha256:bb", []string{"/usr"}, true
-		}, begin + "precache" + root + blobs + `,"bundle":` + blob + `,"folders":["/usr"],"private":true}}`},
+		}, begin + "precache" + root + blobs + `,"bundle":` + blob + `,"first":{"offset":0,"size":5,"digest":"sha256:cc"},"folders":["/usr"],"private":true}}`},
 		{"exports", func(n *imagefmt.Node) { n.Persist, n.Shared, n.CopyOnWrite = "/persist", "/data", []string{"/etc"} },
 			begin + "nfs" + root + `,"persist":{"path":"/persist","export":"10.0.0.1:/persist/n1"},"shared":{"path":"/data","export":"10.0.0.1:/shared/c"},"copyOnWrite":[{"path":"/etc","export":"10.0.0.1:/cow/n1/etc"}]}`},
 	} {

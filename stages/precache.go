@@ -124,11 +124,15 @@ func (s *precacheStage) Inputs(context.Context, pipeline.Env) (pipeline.Inputs, 
 		marks = append(marks, touches(t))
 	}
 	slices.Sort(marks)
-	return pipeline.Inputs{
+	in := pipeline.Inputs{
 		"paths": strings.Join(w.Paths, "\n"), "learned": digest.FromString(strings.Join(w.Learned, "\n")).String(),
 		"limit": fmt.Sprint(w.Limit), "whole folders": fmt.Sprint(w.Folders), "steps of some nodes": s.apartNames(),
 		"paths of nodes' own": digest.FromString(strings.Join(marks, "\n")).String(),
-	}, nil
+	}
+	if w.First > 0 {
+		in["first"] = fmt.Sprint(w.First)
+	}
+	return in, nil
 }
 
 func (s *precacheStage) apartNames() string {
@@ -144,7 +148,7 @@ func (s *precacheStage) apartNames() string {
 // wish reads the lists that the recipe names.
 func (s *precacheStage) wish() (precache.Wish, error) {
 	p := s.recipe.Precache
-	w := precache.Wish{Paths: p.Paths, Limit: p.Limit, Folders: s.recipe.OS == "freebsd"}
+	w := precache.Wish{Paths: p.Paths, Limit: p.Limit, First: p.First, Folders: s.recipe.OS == "freebsd"}
 	if p.Learned == "" {
 		return w, nil
 	}
@@ -178,7 +182,7 @@ func (s *precacheStage) Divide(_ context.Context, env pipeline.Env, layers []pip
 		return pipeline.Division{}, err
 	}
 	s.tell(env, d)
-	return pipeline.Division{Bundle: d.Hot, Order: d.Order, Rest: d.Cold, Facts: map[string]string{
+	return pipeline.Division{Bundle: d.Hot, Order: d.Order, First: d.First, Rest: d.Cold, Facts: map[string]string{
 		pipeline.FactBundleFolders: strings.Join(d.Folders, "\n"), pipeline.FactBundlePrivate: fmt.Sprint(d.Private),
 	}}, nil
 }

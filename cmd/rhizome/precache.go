@@ -208,7 +208,7 @@ func (a *app) writeLearned(m *serve.Machine, l *reads.List, o learnOptions) erro
 // hotList is the file that a recipe's "precache: learned" names.
 func hotList(m *serve.Machine, l *reads.List) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# What nodes of %s should hold in memory, hottest first, learned from %s.\n", m.Cluster.Name, boots(l.Windows))
+	fmt.Fprintf(&b, "# What nodes of %s should hold in memory, what boots read first, learned from %s.\n", m.Cluster.Name, boots(l.Windows))
 	for _, s := range l.Steps {
 		if !strings.ContainsAny(s.Path, "\r\n") {
 			b.WriteString(s.Path + "\n")
@@ -219,14 +219,25 @@ func hotList(m *serve.Machine, l *reads.List) string {
 
 // fragment is what goes into a recipe.
 func fragment(l *reads.List, file string) string {
+	first := ""
+	if l.First > 0 {
+		first = fmt.Sprintf("%dM", (l.First+1<<20-1)>>20)
+	}
 	if file != "" {
-		return fmt.Sprintf("precache: {learned: %s}\n", strconv.Quote(filepath.Base(file)))
+		if first != "" {
+			first = ", first: " + first
+		}
+		return fmt.Sprintf("precache: {learned: %s%s}\n", strconv.Quote(filepath.Base(file)), first)
 	}
 	if len(l.Steps) == 0 {
 		return "precache: {paths: []}\n"
 	}
 	var b strings.Builder
-	b.WriteString("precache:\n  paths:\n")
+	b.WriteString("precache:\n")
+	if first != "" {
+		fmt.Fprintf(&b, "  first: %s\n", first)
+	}
+	b.WriteString("  paths:\n")
 	for _, s := range l.Steps {
 		fmt.Fprintf(&b, "    - %s\n", strconv.Quote(s.Path))
 	}
@@ -252,6 +263,9 @@ func (a *app) printCoverage(m *serve.Machine, l *reads.List) error {
 	usr := treeSize(m.View, "/usr")
 	fmt.Fprintf(a.err, "the list takes %s, %.0f%% of /usr's %s, and spares %.0f%% of the calls and %.0f%% of the bytes\n",
 		megabytes(last.Memory), percent(uint64(last.Memory), uint64(usr)), megabytes(usr), percent(last.Calls, l.Total.All()), percent(last.Bytes, l.Total.Bytes))
+	if err == nil && l.First > 0 {
+		_, err = fmt.Fprintf(a.err, "boots read most of the first %s: they wait for that much on any link\n", megabytes(l.First))
+	}
 	return err
 }
 

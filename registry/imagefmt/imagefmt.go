@@ -35,6 +35,12 @@ const (
 	// AnnotationMoved says that bodies of a layer's files lie in a precache
 	// bundle above it; its value is the bundle's DiffID.
 	AnnotationMoved = Prefix + "layer.moved"
+	// AnnotationFirstSize and AnnotationFirstDigest are of a bundle that has a part
+	// which a boot waits for: so many bytes of the blob from its start, whole frames
+	// with whole entries of the tar, and their sha256, so that the part can be
+	// trusted before the rest is there.
+	AnnotationFirstSize   = Prefix + "layer.first.size"
+	AnnotationFirstDigest = Prefix + "layer.first.digest"
 )
 
 // Labels of the config blob.

@@ -13,8 +13,13 @@ import (
 // waiting, on links of every speed, is of the order of such a READ.
 const callBytes = 32 << 10
 
-// worth is the least that a MiB of a node's memory must spare, in calls.
-const worth = 4
+// What a MiB of a node's memory must spare, in calls: to be held at all, each
+// time; and, in one boot, to be worth the wait of a boot on any link. The latter
+// is half of its bytes, which is more than a bundle has of them, compressed.
+const (
+	worth      = 4
+	firstWorth = 1 << 20 / 2 / callBytes
+)
 
 // Wish says what is to be learned.
 type Wish struct {
@@ -36,15 +41,20 @@ type Step struct {
 	Path string `json:"path"`
 	// Whole says that the path is a folder, held with all that is in it.
 	Whole bool `json:"whole,omitempty"`
+	// First says that boots read it, and so would do well to wait for it.
+	First bool `json:"first,omitempty"`
 	// Memory is in bytes; Calls and Bytes are what nodes need not ask for.
 	Memory int64  `json:"memory"`
 	Calls  uint64 `json:"calls"`
 	Bytes  uint64 `json:"bytes"`
 }
 
-// List is a hot list, hottest first, and what it was made of.
+// List is a hot list and what it was made of: what boots read comes first, both
+// parts have their hottest first.
 type List struct {
 	Steps []Step `json:"steps"`
+	// First is the memory in bytes of the steps that boots read.
+	First int64 `json:"first,omitempty"`
 	// Total are all counts, over Windows boots or jobs.
 	Total   Counts `json:"total"`
 	Windows int    `json:"windows"`
@@ -62,20 +72,25 @@ func Learn(v *rootfs.View, windows []Window, w Wish) (*List, error) {
 		return nil, err
 	}
 	out := &List{Windows: len(windows)}
+	times := map[string]int{}
 	for _, win := range windows {
+		times[win.Name]++
+		l.times = max(l.times, times[win.Name])
 		for _, f := range win.Files {
 			out.Total.Add(f.Counts)
-			if !l.count(v, f) {
+			if !l.count(v, f, win.Name == BootWindow) {
 				out.Gone++
 			}
 		}
 	}
+	l.boots = times[BootWindow]
 	if w.Folders {
 		// Each folder is a mount on the node: a handful of calls is not worth it.
 		l.least = weight(out.Total) / 100
 	}
 	l.sum(l.byPath["/"])
-	out.Steps = l.choose()
+	l.choose()
+	out.Steps, out.First = inOrder(l.steps)
 	return out, nil
 }
 
@@ -87,6 +102,7 @@ type place struct {
 	dir      bool
 	apart    bool
 	counts   Counts
+	boot     Counts // those of counts that boots asked for
 	cost     int64
 	// same are the other names of its file; head is the first, for those.
 	same []*place
@@ -96,8 +112,10 @@ type place struct {
 	// would spare. bad says that something below cannot be held.
 	restCost int64
 	rest     Counts
+	restBoot Counts
 	bad      bool
-	turn     int // of the heap's newest item for it
+	late     bool // something below it is held, and not first
+	turn     int  // of the heap's newest item for it
 }
 
 type learner struct {
@@ -106,12 +124,12 @@ type learner struct {
 	byFile map[rootfs.File]*place
 	queue  queue
 	// least is what a place must spare at all, in calls.
-	least  float64
-	memory int64
-	calls  uint64
-	bytes  uint64
-	steps  []Step
-	whole  int
+	least float64
+	// times is how often the same was seen, at most; boots how often a boot was.
+	times, boots int
+	memory       int64
+	steps        []Step
+	whole        int
 }
 
 // plant makes a place for every path of the image.
@@ -140,7 +158,7 @@ func (l *learner) plant(v *rootfs.View) error {
 }
 
 // count adds what was asked about a path, which may lead through symlinks.
-func (l *learner) count(v *rootfs.View, f File) bool {
+func (l *learner) count(v *rootfs.View, f File, boot bool) bool {
 	n := l.byPath[f.Path]
 	if n == nil {
 		file, err := v.Locate(f.Path)
@@ -154,22 +172,25 @@ func (l *learner) count(v *rootfs.View, f File) bool {
 	if n.head != nil {
 		n = n.head
 	}
-	n.counts.Add(f.Counts)
+	if n.counts.Add(f.Counts); boot {
+		n.boot.Add(f.Counts)
+	}
 	return true
 }
 
 // sum adds up what lies below a place.
 func (l *learner) sum(n *place) {
-	n.restCost, n.rest, n.bad = n.cost, n.counts, n.apart
+	n.restCost, n.rest, n.restBoot, n.bad = n.cost, n.counts, n.boot, n.apart
 	if n.up != nil && n.up.up == nil {
 		// A bundle is laid over folders of the root, not over the root itself:
 		// what lies in that, and the way to those folders, is asked for always.
-		n.rest.Calls, n.bad = 0, n.bad || !n.dir
+		n.rest.Calls, n.restBoot.Calls, n.bad = 0, 0, n.bad || !n.dir
 	}
 	for _, c := range n.children {
 		l.sum(c)
 		n.restCost += c.restCost
 		n.rest.Add(c.rest)
+		n.restBoot.Add(c.restBoot)
 		n.bad = n.bad || c.bad
 	}
 	l.offer(n)
@@ -177,6 +198,8 @@ func (l *learner) sum(n *place) {
 
 // weight is what counts are worth, in calls.
 func weight(c Counts) float64 { return float64(c.All()) + float64(c.Bytes)/callBytes }
+
+func perMiB(calls float64, cost int64) float64 { return calls / (float64(max(cost, 1)) / (1 << 20)) }
 
 // offer puts a place into the queue with what it would spare for its memory.
 func (l *learner) offer(n *place) {
@@ -189,12 +212,12 @@ func (l *learner) offer(n *place) {
 		gain = weight(n.counts)
 	}
 	if gain > l.least {
-		heap.Push(&l.queue, offer{n, n.turn, gain / (float64(max(n.restCost, 1)) / (1 << 20))})
+		heap.Push(&l.queue, offer{n, n.turn, perMiB(gain, n.restCost)})
 	}
 }
 
 // choose takes places, the best first, until nothing is worth its memory.
-func (l *learner) choose() []Step {
+func (l *learner) choose() {
 	for l.queue.Len() > 0 {
 		o := heap.Pop(&l.queue).(offer)
 		n := o.place
@@ -204,7 +227,7 @@ func (l *learner) choose() []Step {
 		if l.wish.Limit > 0 && l.memory+n.restCost > l.wish.Limit {
 			continue
 		}
-		if l.wish.Limit == 0 && o.worth < worth {
+		if l.wish.Limit == 0 && o.worth < worth*float64(l.times) {
 			break
 		}
 		if l.wish.Folders {
@@ -214,36 +237,66 @@ func (l *learner) choose() []Step {
 		}
 		l.take(n)
 	}
-	return l.steps
 }
 
 // take holds a place with all below it, and with the other names of its file.
 func (l *learner) take(n *place) {
-	l.hold(n)
-	for _, s := range n.same {
-		if !s.held {
-			l.hold(s)
+	s := Step{Path: n.path, Whole: n.dir, First: l.first(n)}
+	for _, held := range append([]*place{n}, n.same...) {
+		if !held.held {
+			l.hold(held, &s)
 		}
 	}
-	l.steps = append(l.steps, Step{Path: n.path, Whole: n.dir, Memory: l.memory, Calls: l.calls, Bytes: l.bytes})
+	l.memory += s.Memory
+	l.steps = append(l.steps, s)
 }
 
-func (l *learner) hold(n *place) {
-	cost, spared := n.restCost, n.rest
-	l.memory += cost
-	l.calls += spared.All()
-	l.bytes += spared.Bytes
+// first says whether boots use what a place would hold enough to wait for it.
+// What it holds already must come before it.
+func (l *learner) first(n *place) bool {
+	return !l.wish.Folders && !n.late && l.boots > 0 && perMiB(weight(n.restBoot)/float64(l.boots), n.restCost) >= firstWorth
+}
+
+func (l *learner) hold(n *place, s *Step) {
+	cost, spared, boot := n.restCost, n.rest, n.restBoot
+	s.Memory += cost
+	s.Calls += spared.All()
+	s.Bytes += spared.Bytes
 	mark(n)
 	for up := n.up; up != nil; up = up.up {
 		up.restCost -= cost
-		up.rest = up.rest.since(spared)
+		up.rest, up.restBoot = up.rest.since(spared), up.restBoot.since(boot)
+		up.late = up.late || !s.First
 		l.offer(up)
 	}
 }
 
+// inOrder puts the steps that boots wait for before the others, and sums up what
+// each has by itself. It also says what the former take of memory.
+func inOrder(steps []Step) (out []Step, first int64) {
+	slices.SortStableFunc(steps, func(a, b Step) int {
+		switch {
+		case a.First == b.First:
+			return 0
+		case a.First:
+			return -1
+		}
+		return 1
+	})
+	var sum Step
+	for i := range steps {
+		s := &steps[i]
+		s.Memory, s.Calls, s.Bytes = s.Memory+sum.Memory, s.Calls+sum.Calls, s.Bytes+sum.Bytes
+		if sum = *s; s.First {
+			first = s.Memory
+		}
+	}
+	return steps, first
+}
+
 // mark holds all at and below a place.
 func mark(n *place) {
-	n.held, n.restCost, n.rest = true, 0, Counts{}
+	n.held, n.restCost, n.rest, n.restBoot = true, 0, Counts{}, Counts{}
 	for _, c := range n.children {
 		mark(c)
 	}

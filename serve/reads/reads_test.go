@@ -272,6 +272,30 @@ func TestAFolderIsHeldWholeWhereItsNamesAreAskedFor(t *testing.T) {
 	}
 }
 
+// What boots read in great part comes first, however hot a job makes the rest; the
+// more boots are known, the better a list, not the longer.
+func TestWhatBootsReadComesFirst(t *testing.T) {
+	v := view(t, "sha256:02", map[string]int{"usr/bin/init": 1 << 20, "usr/bin/cc": 1 << 20, "usr/lib/half": 1 << 20, "usr/lib/rare": 1 << 20})
+	boot := Window{Name: BootWindow, Files: []File{
+		{"/usr/bin/init", Counts{Calls: 2, Reads: 8, Bytes: 1 << 20}},
+		{"/usr/lib/half", Counts{Reads: 2, Bytes: 256 << 10}},
+		{"/usr/lib/rare", Counts{Calls: 3}}}}
+	job := Window{Name: "build", Files: []File{{"/usr/bin/cc", Counts{Calls: 500, Reads: 8, Bytes: 1 << 20}}}}
+	for n := range 3 {
+		windows := []Window{job}
+		for range n + 1 {
+			windows = append(windows, boot)
+		}
+		l, err := Learn(v, windows, Wish{Cost: cost})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := pathsOf(l); got != "/usr/bin/init /usr/bin/cc /usr/lib/half" || l.First != cost(1<<20) || !l.Steps[0].First || l.Steps[1].First {
+			t.Errorf("after %d boots: %q, the first %d bytes: %+v", n+1, got, l.First, l.Steps)
+		}
+	}
+}
+
 func TestFreeBSDLearnsFolders(t *testing.T) {
 	v := view(t, "sha256:02", map[string]int{"usr/bin/a": 4096, "usr/bin/b": 4096, "usr/lib/c": 4096, "sbin/d": 4096})
 	l := learned(t, v, Wish{Folders: true, MaxFolders: 2}, File{"/usr/bin/a", Counts{Calls: 9}}, File{"/usr/lib/c", Counts{Calls: 30}}, File{"/sbin/d", Counts{Calls: 20}})

@@ -23,6 +23,8 @@ type chooser struct {
 	whole  map[string]bool
 	order  []string
 	memory int64
+	// first counts the paths of order that a boot waits for.
+	first int
 	// picked are the folders that were named (Wish.Folders).
 	picked           []string
 	gone, over       []string
@@ -199,6 +201,9 @@ func (c *chooser) take(p string) {
 	for _, n := range names {
 		c.hot[n] = true
 		c.order = append(c.order, n)
+	}
+	if c.memory <= c.wish.First {
+		c.first = len(c.order)
 	}
 }
 

@@ -42,6 +42,8 @@ type Wish struct {
 	// Limit is how many bytes of a node's memory the bundle may take (see
 	// Cost); 0 is no limit.
 	Limit int64
+	// First is how many of those bytes a boot waits for in any case.
+	First int64
 	// Folders says that only whole folders can be held: FreeBSD's nodes mount
 	// each over the one below it.
 	Folders bool
@@ -52,6 +54,8 @@ type Division struct {
 	// Hot is the bundle, and Order its paths, hottest first.
 	Hot   *tree.Tree
 	Order []string
+	// First counts those of Order that Wish.First has room for.
+	First int
 	// Cold stand beside the layers that were given: nil for one that stays.
 	Cold []*tree.Tree
 	// Folders are those to be mounted (Wish.Folders), or the topmost that hold
@@ -102,7 +106,7 @@ func Divide(layers []Layer, over []*tree.Tree, w Wish) (*Division, error) {
 
 // division is the bundle of what was chosen.
 func (c *chooser) division() *Division {
-	d := &Division{Hot: tree.New(), Order: c.order, Memory: c.memory, Gone: c.gone, Over: c.over, Apart: c.apartPaths()}
+	d := &Division{Hot: tree.New(), Order: c.order, First: c.first, Memory: c.memory, Gone: c.gone, Over: c.over, Apart: c.apartPaths()}
 	for _, p := range c.order {
 		d.Private = d.Private || !c.public(p)
 		for at := p; ; at = path.Dir(at) {

@@ -82,6 +82,9 @@ type Layer struct {
 	Uncompressed int64 `json:"uncompressed,omitempty"`
 	// Index is where in the blob its tree index lies, with its digest.
 	Index *Span `json:"index,omitempty"`
+	// First is the front of a bundle that a boot waits for in any case: whole by
+	// itself, with a digest of its own.
+	First *Span `json:"first,omitempty"`
 	// Of a bundle: Folders are where it is laid over the root, hottest first,
 	// and Private says that not everybody may read all of it.
 	Folders []string `json:"folders,omitempty"`

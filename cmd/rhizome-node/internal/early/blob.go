@@ -132,6 +132,14 @@ func (b *blob) waited() time.Duration {
 	return w
 }
 
+// waiting is how long the wait in hand has lasted.
+func (b *blob) waiting() time.Duration {
+	if since := b.since.Load(); since > 0 {
+		return time.Duration(b.now().UnixNano() - since)
+	}
+	return 0
+}
+
 // lost ends a connection that failed, and the mount if it was one.
 func (b *blob) lost() {
 	if b.drop() {
@@ -151,10 +159,11 @@ func (b *blob) drop() (byNFS bool) {
 	return byNFS
 }
 
-// verify compares what was read with the digest.
-func (b *blob) verify() error {
-	if got := "sha256:" + hex.EncodeToString(b.sum.Sum(nil)); got != b.layer.Digest {
-		return fmt.Errorf("the blob has the digest %s, and should have %s", got, b.layer.Digest)
+// verify compares what was read up to now with the digest of the blob, or of its
+// first part.
+func (b *blob) verify(want string) error {
+	if got := "sha256:" + hex.EncodeToString(b.sum.Sum(nil)); got != want {
+		return fmt.Errorf("the blob has the digest %s, and should have %s", got, want)
 	}
 	return nil
 }

@@ -81,8 +81,11 @@ type system interface {
 	// NFS mounts an export, SERVER:PATH, read-only. A server that falls silent is
 	// an error of reading after a while.
 	NFS(export, dir string) error
-	// Mounted says whether something is mounted there already.
+	// Mounted says whether something is mounted there already, other than by
+	// Overlay.
 	Mounted(dir string) bool
+	// Behind puts this process behind all others that want the CPU.
+	Behind() error
 	Unmount(dir string) error
 	Uptime() time.Duration
 	// NFSCalls counts what this node has asked of NFS servers since power-on; 0

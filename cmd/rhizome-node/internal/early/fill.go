@@ -4,28 +4,26 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sort"
-	"strings"
 	"time"
 
-	"rhizome/cmd/rhizome-node/internal/unpack"
 	"rhizome/serve/node/nodeapi"
 )
 
 // fill reads the bundle into dir and lays it over the root. The script has its
-// answer when that is done, or at once when the link turns out to be slow: then
-// the rest is read when userland is up, so that no boot is later for it.
+// answer when that is done, or earlier when the link turns out to be slow: when
+// the part is laid that every boot reads anyway, if the bundle has one. The rest
+// is read when userland is up, so that no boot is later for it.
 func (s *session) fill(dir string) {
-	b, limit, err := s.beginFill(dir)
+	f, err := s.beginFill(dir)
 	if err != nil {
 		s.say(s.failed("precache", err))
 		return
 	}
-	if b == nil {
+	if f == nil {
 		return
 	}
 	result := make(chan func() (string, string), 1)
-	s.background.Go(func() { result <- s.finishFill(b, dir, limit) })
+	s.background.Go(func() { result <- f.run() })
 	ticks := time.NewTicker(50 * time.Millisecond)
 	defer ticks.Stop()
 	for {
@@ -34,8 +32,8 @@ func (s *session) fill(dir string) {
 			s.say(done())
 			return
 		case <-ticks.C:
-			if slow(b.read.Load(), b.layer.Size, b.waited()) {
-				s.later(b, result)
+			if f.slow() {
+				s.later(f, result)
 				return
 			}
 		}
@@ -44,11 +42,16 @@ func (s *session) fill(dir string) {
 
 // later lets the script go on; what comes of the fill goes to the console and
 // the server.
-func (s *session) later(b *blob, result chan func() (string, string)) {
-	hold := s.untilUp
-	b.hold.Store(&hold)
-	message := fmt.Sprintf("the link is slow (%s in %.1f s): going on in the background", mb(b.read.Load()), b.waited().Seconds())
-	s.tell("precache", nodeapi.Skipped, message, b.read.Load())
+func (s *session) later(f *filling, result chan func() (string, string)) {
+	hold := func() {
+		s.untilUp()
+		if err := s.system.Behind(); err != nil {
+			fmt.Fprintf(s.console, "rhizome-early: precache: %v\n", err)
+		}
+	}
+	f.blob.hold.Store(&hold)
+	state, message := f.begun()
+	s.tell("precache", state, message, f.blob.read.Load())
 	s.say("later", message)
 	s.background.Go(func() {
 		state, message := (<-result)()
@@ -72,80 +75,35 @@ func (s *session) untilUp() {
 }
 
 // beginFill looks at memory first. Without a bundle or memory it answers by
-// itself, and b is nil.
-func (s *session) beginFill(dir string) (b *blob, limit int64, err error) {
+// itself, and f is nil.
+func (s *session) beginFill(dir string) (f *filling, err error) {
 	switch {
 	case s.server == nil || s.plan.Node == "":
-		return nil, 0, errNoPlan
+		return nil, errNoPlan
 	case s.plan.Bundle == nil:
 		s.skip("the image has no bundle")
-		return nil, 0, nil
+		return nil, nil
 	}
 	total, free, err := s.system.Memory()
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	l := *s.plan.Bundle
-	if limit = room(total, free, l.Uncompressed); limit == 0 {
+	limit := room(total, free, l.Uncompressed)
+	if limit == 0 {
 		s.skip(fmt.Sprintf("%s of memory are free, too little for a bundle of %s", mb(free), mb(l.Uncompressed)))
-		return nil, 0, nil
+		return nil, nil
 	}
 	// Small files take a whole page each; the limit is on their bodies.
 	if err := s.system.Tmpfs(dir, limit+limit/2+leastBundle); err != nil {
-		return nil, 0, fmt.Errorf("mounting a memory file system: %w", err)
+		return nil, fmt.Errorf("mounting a memory file system: %w", err)
 	}
-	return s.blob(l), limit, nil
+	f = &filling{s: s, blob: s.blob(l), dir: dir, limit: limit}
+	f.began = f.blob.now()
+	return f, nil
 }
 
 func (s *session) skip(message string) {
 	s.tell("precache", nodeapi.Skipped, message, 0)
 	s.say(nodeapi.Skipped, message)
-}
-
-// finishFill reads all of the bundle. What is damaged is never laid over the
-// root.
-func (s *session) finishFill(b *blob, dir string, limit int64) func() (string, string) {
-	count, err := unpack.Layer(b, unpack.Into{Dir: dir, Limit: limit, Overlay: true})
-	b.drop()
-	s.nfs.close()
-	if sum := b.verify(); sum != nil && b.read.Load() == b.layer.Size {
-		err = sum // it says more than what unpacking stumbled over
-	}
-	var laid []string
-	if err == nil {
-		laid, err = s.lay(dir)
-	}
-	if err != nil {
-		_ = s.system.Unmount(dir)
-		return func() (string, string) {
-			return s.failed("precache", fmt.Errorf("going on without the bundle: %w", err))
-		}
-	}
-	message := fmt.Sprintf("%s in %d entries lie over %s", mb(count.Bytes), count.Entries, strings.Join(laid, " "))
-	if count.Left > 0 {
-		message += fmt.Sprintf("; %s did not fit into memory", mb(count.Left))
-	}
-	message = s.nfs.noted(message)
-	return func() (string, string) { return s.done("precache", message, count.Bytes) }
-}
-
-// lay puts each folder of the bundle over the root's. What is a mount of its
-// own by now, such as /var, stays as it is.
-func (s *session) lay(dir string) (laid []string, err error) {
-	list, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	sort.Slice(list, func(i, j int) bool { return list[i].Name() < list[j].Name() })
-	for _, e := range list {
-		on := "/" + e.Name()
-		if !e.IsDir() || s.system.Mounted(on) {
-			continue
-		}
-		if err := s.system.Overlay([]string{filepath.Join(dir, e.Name()), on}, on); err != nil {
-			return laid, fmt.Errorf("laying the bundle over %s: %w", on, err)
-		}
-		laid = append(laid, on)
-	}
-	return laid, nil
 }

@@ -54,5 +54,11 @@ func slow(read, size int64, waited time.Duration) bool {
 	return all > patience
 }
 
+// slowRest says so of what comes after the first part, which took so long with its
+// unpacking: on a slow machine that counts as a slow link does.
+func slowRest(read, size int64, took time.Duration) bool {
+	return time.Duration(float64(took)/float64(read)*float64(size-read)) > patience
+}
+
 // mb is bytes for people.
 func mb(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }

@@ -52,7 +52,7 @@ func (s *session) layer(l nodeapi.Layer, dir string) (unpack.Count, error) {
 	defer b.drop()
 	count, err := unpack.Layer(b, unpack.Into{Dir: dir})
 	if b.read.Load() == l.Size {
-		if sum := b.verify(); sum != nil {
+		if sum := b.verify(l.Digest); sum != nil {
 			return count, errors.Join(sum, err)
 		}
 	}

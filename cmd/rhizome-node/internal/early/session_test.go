@@ -78,6 +78,8 @@ type fakeSystem struct {
 	did         []string
 	// blobs are what NFS has, by name; nil refuses every mount.
 	blobs map[string][]byte
+	// over is what was laid over a folder last.
+	over map[string]string
 }
 
 func (f *fakeSystem) Memory() (int64, int64, error) { return f.total, f.free, nil }
@@ -87,9 +89,14 @@ func (f *fakeSystem) Tmpfs(dir string, size int64) error {
 }
 func (f *fakeSystem) Overlay(folders []string, on string) error {
 	f.did = append(f.did, "overlay "+on)
+	if f.over == nil {
+		f.over = map[string]string{}
+	}
+	f.over[on] = strings.Join(folders, ":")
 	return nil
 }
 func (f *fakeSystem) Mounted(dir string) bool { return f.mounted[dir] }
+func (f *fakeSystem) Behind() error           { f.did = append(f.did, "behind"); return nil }
 func (f *fakeSystem) Unmount(dir string) error {
 	if f.did = append(f.did, "unmount"); filepath.Base(dir) != "blobs" {
 		return nil

@@ -75,9 +75,12 @@ func (realSystem) Tmpfs(dir string, size int64) error {
 	return unix.Mount("rhizome-bundle", dir, "tmpfs", unix.MS_NODEV, fmt.Sprintf("mode=0755,nr_inodes=0,size=%d", size))
 }
 
+// overlaySource is what our overlays are mounted from, as mount(8) shows it.
+const overlaySource = "rhizome"
+
 // Overlay mounts overlayfs without an upper folder, which makes it read-only.
 func (realSystem) Overlay(folders []string, on string) error {
-	err := unix.Mount("rhizome", on, "overlay", unix.MS_RDONLY, "lowerdir="+strings.Join(folders, ":"))
+	err := unix.Mount(overlaySource, on, "overlay", unix.MS_RDONLY, "lowerdir="+strings.Join(folders, ":"))
 	if errors.Is(err, unix.ENODEV) {
 		return errors.New("the kernel has no overlayfs: its module, or modprobe (package kmod), is missing")
 	}
@@ -101,14 +104,38 @@ func (realSystem) NFS(export, dir string) error {
 // Unmount lets go of what is mounted, now or when its last user is gone.
 func (realSystem) Unmount(dir string) error { return unix.Unmount(dir, unix.MNT_DETACH) }
 
-// Mounted reads proc(5), /proc/self/mounts.
+// Mounted reads proc(5), /proc/self/mounts: what was mounted last comes last.
 func (realSystem) Mounted(dir string) bool {
+	other := false
 	for _, m := range mounts() {
 		if m[1] == dir {
-			return true
+			other = !ours(m)
 		}
 	}
-	return false
+	return other
+}
+
+// ours says whether a mount was made by Overlay.
+func ours(m []string) bool { return m[0] == overlaySource && m[2] == "overlay" }
+
+// Behind has all threads of this process run on CPUs that nobody else wants
+// (sched(7), SCHED_IDLE); those to come are like the ones that make them.
+func (realSystem) Behind() error {
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return err
+	}
+	for _, t := range threads {
+		id, err := strconv.Atoi(t.Name())
+		if err != nil {
+			continue
+		}
+		idle := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}
+		if err := unix.SchedSetAttr(id, &idle, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("waiting for idle CPUs: %w", err)
+		}
+	}
+	return nil
 }
 
 // mounts are the fields of /proc/self/mounts, line by line.
@@ -156,7 +183,7 @@ func rootMode(dir string) string {
 		switch {
 		case m[1] == "/" && m[2] == "tmpfs":
 			return "ram"
-		case m[0] == "rhizome" && m[2] == "overlay":
+		case ours(m):
 			mode = "precache"
 		}
 	}

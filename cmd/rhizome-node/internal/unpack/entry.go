@@ -66,11 +66,17 @@ func (l *laying) file(at string, size int64, body io.Reader) error {
 	return errors.Join(err, f.Close())
 }
 
-// link makes a hard link. Its target was laid by this layer or one below.
+// link makes a hard link. Its target was laid by this layer or one below, or by
+// an earlier part of this one.
 func (l *laying) link(at string, h *tar.Header) error {
 	parts, err := split(h.Linkname)
 	if err != nil || len(parts) == 0 {
 		return fmt.Errorf("a hard link to %q: it leads nowhere", clip(h.Linkname))
+	}
+	for _, dir := range l.Below {
+		if old := plain(dir, parts); old != "" {
+			return os.Link(old, at)
+		}
 	}
 	dir, err := l.folder(parts[:len(parts)-1])
 	if err != nil {
@@ -79,6 +85,18 @@ func (l *laying) link(at string, h *tar.Header) error {
 	// os.Link follows no symlink in the last place (linkat(2) without
 	// AT_SYMLINK_FOLLOW).
 	return os.Link(dir+"/"+parts[len(parts)-1], at)
+}
+
+// plain is the path of something in a folder that no symlink leads to, or nothing
+// where it is not there.
+func plain(dir string, parts []string) string {
+	for i, p := range parts {
+		dir += "/" + p
+		if info, err := os.Lstat(dir); err != nil || i < len(parts)-1 && !info.IsDir() {
+			return ""
+		}
+	}
+	return dir
 }
 
 // attributes sets owner, mode, attributes and time, in the order in which none

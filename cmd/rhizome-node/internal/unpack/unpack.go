@@ -37,6 +37,9 @@ type Into struct {
 	// Limit is how many bytes the bodies may take together; 0 is no limit.
 	// Where an entry does not fit, it and all after it are left out.
 	Limit int64
+	// Below are folders that lie beside Dir and hold earlier parts of the layer, to
+	// be laid over the same root: hard links may lead to what is in them.
+	Below []string
 	// Overlay keeps an opaque folder's mark as overlayfs reads it, for a folder
 	// that is laid over another one; else markers take away what is there.
 	Overlay bool
@@ -80,7 +83,7 @@ func decompressed(r io.Reader) (io.Reader, func(), error) {
 		return nil, nil, err
 	}
 	switch {
-	case bytes.Equal(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+	case bytes.Equal(head, []byte{0x28, 0xb5, 0x2f, 0xfd}) || skippable(head):
 		z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			return nil, nil, err
@@ -91,6 +94,12 @@ func decompressed(r io.Reader) (io.Reader, func(), error) {
 		return z, func() {}, err
 	}
 	return b, func() {}, nil
+}
+
+// skippable says whether a frame begins that holds nothing of the layer (RFC 8878,
+// 3.1.2): what is left of one whose bodies were all read before.
+func skippable(head []byte) bool {
+	return len(head) == 4 && head[0]&0xf0 == 0x50 && bytes.Equal(head[1:], []byte{0x2a, 0x4d, 0x18})
 }
 
 // laying is one layer on its way.

@@ -242,6 +242,31 @@ func TestAWholeFolderOfABundleIsMarkedForOverlayfs(t *testing.T) {
 	}
 }
 
+// A layer may come in parts that lie beside each other: a hard link leads from one
+// to the other, and a last part that holds nothing is none the worse.
+func TestAHardLinkLeadsIntoAnEarlierPart(t *testing.T) {
+	first := laid(t, layer(t, dir("usr"), file("usr/a", "1"), symlink("out", "/etc")))
+	rest := t.TempDir()
+	into := Into{Dir: rest, Below: []string{first}, Overlay: true}
+	if _, err := Layer(bytes.NewReader(layer(t, hardlink("usr/b", "usr/a"), file("usr/c", "3"), hardlink("usr/d", "usr/c"))), into); err != nil {
+		t.Fatal(err)
+	}
+	if got := tree(t, rest); got != "usr/\nusr/b = 1\nusr/c = 3\nusr/d = 3\n" {
+		t.Error(got)
+	}
+	a, _ := os.Stat(filepath.Join(first, "usr/a"))
+	if b, err := os.Stat(filepath.Join(rest, "usr/b")); err != nil || !os.SameFile(a, b) {
+		t.Errorf("usr/b is a file of its own, %v", err)
+	}
+	if _, err := Layer(bytes.NewReader(layer(t, hardlink("h", "out/passwd"))), into); err == nil {
+		t.Error("a hard link led out of the folder through a symlink of an earlier part")
+	}
+	skippable := []byte{0x5e, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3}
+	if count, err := Layer(bytes.NewReader(skippable), into); err != nil || count.Entries != 0 {
+		t.Errorf("a part of skippable frames: %+v, %v", count, err)
+	}
+}
+
 func TestWhatNoLayerHoldsIsRefusedByName(t *testing.T) {
 	for says, h := range map[string]*tar.Header{
 		"leads out of the layer":    file("a/../../b", "x"),
