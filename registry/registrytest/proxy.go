@@ -20,6 +20,9 @@ type Proxy struct {
 	hook Hook
 	cut  int64
 	seen []Seen
+	// forgot counts Forget: an answer that ends after one belongs to what was
+	// forgotten, though the client gave it up long before.
+	forgot int
 }
 
 // Hook sees every request first; when it answers itself, it returns true.
@@ -76,16 +79,18 @@ func (p *Proxy) Requests(method, part string) []Seen {
 	return found
 }
 
-// Forget empties the list of requests.
+// Forget empties the list of requests. One that is still being answered, to a
+// client that hung up, is forgotten too.
 func (p *Proxy) Forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.seen = nil
+	p.forgot++
 }
 
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
-	hook, cut := p.hook, p.cut
+	hook, cut, forgot := p.hook, p.cut, p.forgot
 	p.mu.Unlock()
 	c := &cutting{ResponseWriter: w}
 	if cut > 0 && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
@@ -93,8 +98,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer func() {
 		p.mu.Lock()
-		p.seen = append(p.seen, Seen{r.Method, r.URL.RequestURI(), r.Header.Get("Range"), c.sent})
-		p.mu.Unlock()
+		defer p.mu.Unlock()
+		if forgot == p.forgot {
+			p.seen = append(p.seen, Seen{r.Method, r.URL.RequestURI(), r.Header.Get("Range"), c.sent})
+		}
 	}()
 	if hook != nil && hook(c, r) {
 		return
