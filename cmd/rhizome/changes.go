@@ -29,6 +29,9 @@ func (h *host) volumes(events boot.Sink) *volume.Volumes {
 	})
 }
 
+// cowDir is the store's folder of what nodes wrote over their images.
+const cowDir = "cow"
+
 // volumeState makes the folder of what is kept beside a node's writable
 // exports: lock, key of handles, changes to its image.
 func volumeState(s *store.Store, cluster, node string) (string, error) {
@@ -36,7 +39,7 @@ func volumeState(s *store.Store, cluster, node string) (string, error) {
 	if _, err := s.PersistDir(cluster, node); err != nil {
 		return "", err
 	}
-	dir := filepath.Join(s.Dir(), "cow", cluster, node)
+	dir := filepath.Join(s.Dir(), cowDir, cluster, node)
 	return dir, os.MkdirAll(dir, 0o700)
 }
 
@@ -52,7 +55,10 @@ changed the same. The node's own is kept then, until it is dropped.
 
 With --drop, forget all of it: the node has the image's files again when it
 boots next. Stop the server first, which has them open. With --layer, write
-them as a tar that is a layer over the image, to build with or to look into.`,
+them as a tar that is a layer over the image, to build with or to look into.
+
+The image that the changes lie over stays in the store until they are dropped,
+whatever becomes of its names and pins.`,
 		Args: exact(1, "one node"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.changes(cmd.Context(), args[0], layer, drop) },
 	}
@@ -109,14 +115,37 @@ func writeChanges(ctx context.Context, s *store.Store, file string, trees []volu
 	return nil
 }
 
+// changedImages are the images that nodes' changes lie over. They stay until the
+// changes are dropped: without the image, a change is half a file.
+func changedImages(s *store.Store) ([]store.Need, error) {
+	dirs, err := filepath.Glob(filepath.Join(s.Dir(), cowDir, "*", "*"))
+	if err != nil {
+		return nil, err
+	}
+	var needs []store.Need
+	for _, dir := range dirs {
+		trees, err := volume.Trees(dir)
+		if err != nil {
+			return nil, err
+		}
+		node := filepath.Base(filepath.Dir(dir)) + "/" + filepath.Base(dir)
+		for _, t := range trees {
+			if len(t.Changes) > 0 && t.Image != "" {
+				needs = append(needs, store.Need{Digest: digest.Digest(t.Image), Why: fmt.Sprintf("the changes of the node %q in %q", node, t.Path)})
+			}
+		}
+	}
+	return needs, nil
+}
+
 // findChanges finds a node's folder by its name, alone or behind its cluster's.
 func findChanges(s *store.Store, name string) (string, error) {
 	if strings.ContainsAny(name, `*?[\`) || strings.Count(name, "/") > 1 || strings.Contains(name, "..") {
 		return "", usagef("%q is no node: write NODE or CLUSTER/NODE", name)
 	}
-	pattern := filepath.Join(s.Dir(), "cow", "*", name)
+	pattern := filepath.Join(s.Dir(), cowDir, "*", name)
 	if strings.Contains(name, "/") {
-		pattern = filepath.Join(s.Dir(), "cow", name)
+		pattern = filepath.Join(s.Dir(), cowDir, name)
 	}
 	found, err := filepath.Glob(pattern)
 	switch {

@@ -25,7 +25,7 @@ func TestStories(t *testing.T) {
 			e.Setenv("HOME", e.WorkDir)
 			return nil
 		},
-		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "writes": writes, "agestore": ageStore},
 		Condition:     condition,
 		UpdateScripts: os.Getenv("RHIZOME_UPDATE_GOLDEN") != "",
 	})

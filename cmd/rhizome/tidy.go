@@ -94,7 +94,11 @@ func (a *app) gcCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "gc",
 		Short: "Remove what no name, pin, running build or mounted node needs",
-		Args:  exact(0, "no arguments"),
+		Long: `Remove from the store what nothing needs. A name needs its image, and so do a
+cluster's pins and its last two switches, a node that has the image mounted, a
+node's changes that lie over it (rhizome changes), a build or server that runs,
+and a build step in the cache. What is younger than the grace period stays.`,
+		Args: exact(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.Keep < 0 || o.Grace < 0 {
 				return &usageError{errors.New("--keep and --grace cannot be negative")}
@@ -106,6 +110,7 @@ func (a *app) gcCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			o.Needs = func() ([]store.Need, error) { return changedImages(s) }
 			report, err := s.GC(cmd.Context(), o)
 			if err != nil {
 				return err

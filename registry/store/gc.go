@@ -39,6 +39,17 @@ type GCOptions struct {
 	// CacheAge forgets results of build steps that were not used for so long;
 	// 0 is DefaultCacheAge, negative forgets all.
 	CacheAge time.Duration
+	// Needs tells what else needs images, beyond the store's own records; nil is
+	// nothing. It is asked under the store's lock, and its error ends the
+	// collection: what is needed is not known then.
+	Needs func() ([]Need, error)
+}
+
+// Need is an image or manifest that must stay while it is here, and who needs
+// it, for messages.
+type Need struct {
+	Digest digest.Digest
+	Why    string
 }
 
 // GCReport says what a collection removed, or would remove.
@@ -59,8 +70,8 @@ type GCReport struct {
 	Leases []LeaseInfo `json:"leases,omitempty"`
 }
 
-// GC removes what no tag, pin, mounted node, running build or cached step
-// needs. An image of which the contents cannot be read stops it: what that
+// GC removes what no tag, pin, mounted node, running build, cached step or other
+// Need needs. An image of which the contents cannot be read stops it: what that
 // image needs is not known then.
 func (s *Store) GC(ctx context.Context, o GCOptions) (GCReport, error) {
 	release, err := s.images.Lock(ctx)
@@ -163,7 +174,20 @@ func (c *collection) fixedRoots() (roots []root, err error) {
 		}
 		roots = append(roots, pinRoots(p)...)
 	}
-	return roots, nil
+	return c.otherRoots(roots)
+}
+
+// otherRoots adds what the caller knows to be needed. It may be gone already:
+// what needs it then has to do without.
+func (c *collection) otherRoots(roots []root) ([]root, error) {
+	if c.o.Needs == nil {
+		return roots, nil
+	}
+	needs, err := c.o.Needs()
+	for _, n := range needs {
+		roots = append(roots, root{n.Digest, n.Why, true})
+	}
+	return roots, err
 }
 
 // pinRoots lists what a cluster boots, and what a rollback would.

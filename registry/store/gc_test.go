@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -118,6 +119,27 @@ func TestANodeKeepsTheManifestThatItHasMounted(t *testing.T) {
 	collect(t, s, store.GCOptions{})
 	if whole(s, nodes[0].Descriptor) {
 		t.Error("it stays although the node is off")
+	}
+}
+
+func TestWhatOthersNeedStaysAndNotKnowingItStopsTheCollection(t *testing.T) {
+	s := open(t, t.TempDir(), store.Options{})
+	image := registrytest.Cluster(t, s.Images(), 1)
+	nodes, err := s.Nodes(context.Background(), image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unknown := errors.New("the changes cannot be read")
+	age(t, s, 3*time.Hour)
+	if _, err := s.GC(context.Background(), store.GCOptions{Needs: func() ([]store.Need, error) { return nil, unknown }}); !errors.Is(err, unknown) {
+		t.Fatalf("not knowing what is needed, it collected: %v", err)
+	}
+	gone := digest.FromString("an image that went before its changes were looked at")
+	collect(t, s, store.GCOptions{Needs: func() ([]store.Need, error) {
+		return []store.Need{{Digest: nodes[0].Descriptor.Digest, Why: "n1"}, {Digest: gone, Why: "n2"}}, nil
+	}})
+	if !whole(s, nodes[0].Descriptor) || whole(s, nodes[1].Descriptor) {
+		t.Errorf("n1 whole: %v, n2 whole: %v", whole(s, nodes[0].Descriptor), whole(s, nodes[1].Descriptor))
 	}
 }
 
