@@ -137,6 +137,7 @@ func (z *Lazy) Fill(ctx context.Context) error {
 	if err := z.set.Fill(ctx, z.layers); err != nil {
 		return fmt.Errorf("pulling the rest of %q: %w", z.source, err)
 	}
+	z.set.Settle()
 	if z.tag == "" || z.superseded.Load() {
 		return nil
 	}

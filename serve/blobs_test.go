@@ -93,7 +93,7 @@ func TestBlobsAreThoseOfTheNodesBoot(t *testing.T) {
 	if _, bodies := names(t, after); bodies != "new" {
 		t.Errorf("the next boot has %q", bodies)
 	}
-	again, err := x.ByID(during.ID(), old.Node.Address)
+	again, err := x.ByID(during.ID(), old.Node.Address, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,11 +109,11 @@ func TestHandlesOfBlobsOutliveARestart(t *testing.T) {
 	f := NewFleet(time.Now)
 	x := blobExports(f, "old")
 	switchTo(t, f, withLayer(t, "new"))
-	if _, err := x.ByID(id, old.Node.Address); !errors.Is(err, rootfs.ErrStale) {
+	if _, err := x.ByID(id, old.Node.Address, true); !errors.Is(err, rootfs.ErrStale) {
 		t.Errorf("of an image that is not here: %v", err)
 	}
 	f.Keep(old)
-	if fsys, err := x.ByID(id, old.Node.Address); err != nil || fsys.ID() != id {
+	if fsys, err := x.ByID(id, old.Node.Address, true); err != nil || fsys.ID() != id {
 		t.Errorf("of one that is: %v", err)
 	}
 }
@@ -126,7 +126,7 @@ func TestBlobsAreTheNodesOwnAndAnAdmins(t *testing.T) {
 	for client, want := range map[string]error{"10.77.0.11": nil, "::ffff:10.77.0.11": nil, "10.99.0.7": nil, "10.77.0.12": fs.ErrPermission} {
 		addr := netip.MustParseAddr(client)
 		_, mount := x.Export("/blobs/n1", addr)
-		_, handle := x.ByID(rootfs.BlobsID(m.Manifest.String()), addr)
+		_, handle := x.ByID(rootfs.BlobsID(m.Manifest.String()), addr, true)
 		if !errors.Is(mount, want) || !errors.Is(handle, want) {
 			t.Errorf("%s: %v, %v", client, mount, handle)
 		}

@@ -137,7 +137,25 @@ func (m *Machine) blobFiles() []rootfs.Blob {
 	return all
 }
 
-func (n nfsExports) ByID(id [16]byte, client netip.Addr) (nfs.FS, error) {
+// ByID opens an image again that was closed, or never open here, if it must.
+func (n nfsExports) ByID(id [16]byte, client netip.Addr, mayWait bool) (nfs.FS, error) {
+	fsys, err := n.opened(id, client)
+	if !errors.Is(err, rootfs.ErrStale) || !n.fleet.mayReopen(id, client) {
+		return fsys, err
+	}
+	if !mayWait {
+		return nil, nfs.ErrLater
+	}
+	if err := n.fleet.Reopen(id, client); err != nil {
+		return nil, err
+	}
+	if fsys, err = n.opened(id, client); errors.Is(err, rootfs.ErrStale) {
+		return nil, nfs.ErrLater // it was closed again meanwhile
+	}
+	return fsys, err
+}
+
+func (n nfsExports) opened(id [16]byte, client netip.Addr) (nfs.FS, error) {
 	v, err := n.fleet.ByID(id, client)
 	if err == nil {
 		return v, nil

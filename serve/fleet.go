@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"rhizome/serve/rootfs"
@@ -16,20 +17,28 @@ import (
 
 // Fleet is the set of machines that serve answers, and what each boots next.
 // Replacing it is one atomic switch; roots that were handed out before stay
-// readable through their handles.
+// readable through their handles (roots.go).
 type Fleet struct {
+	// Shelf has the images that are not open, for handles that name them; nil
+	// knows none. It is set before the fleet is asked anything.
+	Shelf *Shelf
+
 	mu     sync.RWMutex
 	byMAC  map[string]*Machine
 	byAddr map[netip.Addr]*Machine
 	byName map[string]*Machine
 	// generation changes with every switch, so that what was looked up before
 	// can be known to be old.
-	generation uint64
-	// roots are all views ever handed out, by image id, with the address that
-	// may read them.
-	roots map[[16]byte]*Machine
-	// blobs are the machines of the same images, by the id of their blobs.
-	blobs map[[16]byte]*Machine
+	generation atomic.Uint64
+	// roots are all that are open, by image id, with the address that may read
+	// them; blobs are the same, by the id of their blobs.
+	roots, blobs map[[16]byte]*root
+	// missing are ids that the shelf did not have, and when that was; asked is when
+	// a client last asked for such a one.
+	missing map[[16]byte]time.Time
+	asked   map[netip.Addr]time.Time
+	// opening is held by the one who opens a root of the shelf.
+	opening sync.Mutex
 	// holds are the boots that go on with the image they began with, by node.
 	holds map[string]*hold
 	now   func() time.Time
@@ -41,7 +50,10 @@ type Fleet struct {
 // told apart by. Clients in the admin networks may mount and read every node's
 // root; writable exports stay the nodes' own.
 func NewFleet(now func() time.Time, admin ...netip.Prefix) *Fleet {
-	return &Fleet{roots: map[[16]byte]*Machine{}, blobs: map[[16]byte]*Machine{}, holds: map[string]*hold{}, now: now, admin: admin}
+	return &Fleet{
+		roots: map[[16]byte]*root{}, blobs: map[[16]byte]*root{}, holds: map[string]*hold{},
+		missing: map[[16]byte]time.Time{}, asked: map[netip.Addr]time.Time{}, now: now, admin: admin,
+	}
 }
 
 // mayRead decides whether a client may have a machine's root.
@@ -66,18 +78,11 @@ func (f *Fleet) Switch(machines []*Machine) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.byMAC, f.byAddr, f.byName = byMAC, byAddr, byName
-	f.generation++
 	for _, m := range machines {
 		f.readable(m)
 	}
+	f.generation.Add(1)
 	return nil
-}
-
-// readable makes handles of a machine's root and blobs good. The caller has the
-// lock.
-func (f *Fleet) readable(m *Machine) {
-	f.roots[m.View.ID()] = m
-	f.blobs[rootfs.BlobsID(m.Manifest.String())] = m
 }
 
 // Keep makes a machine's root readable by its handles, though new boots do not
@@ -86,15 +91,11 @@ func (f *Fleet) Keep(m *Machine) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.readable(m)
-	f.generation++
+	f.generation.Add(1)
 }
 
 // Generation changes whenever the fleet does.
-func (f *Fleet) Generation() uint64 {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	return f.generation
-}
+func (f *Fleet) Generation() uint64 { return f.generation.Load() }
 
 // ByMAC is the machine that has a card with this address, with the image of
 // the boot that it is in.
@@ -200,15 +201,17 @@ func (f *Fleet) BlobsByID(id [16]byte, client netip.Addr) (*Machine, error) {
 	return f.handled(f.blobs, id, client)
 }
 
-func (f *Fleet) handled(by map[[16]byte]*Machine, id [16]byte, client netip.Addr) (*Machine, error) {
+func (f *Fleet) handled(by map[[16]byte]*root, id [16]byte, client netip.Addr) (*Machine, error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	m := by[id]
-	if m == nil {
+	r := by[id]
+	if r == nil {
 		return nil, rootfs.ErrStale
 	}
+	m := r.machine
 	if !f.mayRead(m, client) {
 		return nil, fmt.Errorf("%s may not use a handle of node %q: %w", client, m.Node.Name, fs.ErrPermission)
 	}
+	r.used.Store(f.now().UnixNano())
 	return m, nil
 }

@@ -8,7 +8,9 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
+	"weak"
 
 	"rhizome/registry/imagefmt"
 	"rhizome/registry/layerfmt"
@@ -60,7 +62,10 @@ type Image struct {
 type Overlay func(c imagefmt.Cluster, n imagefmt.Node) (*rootfs.Layer, error)
 
 // Loader opens images. Layers that several nodes or images share are opened
-// once.
+// once, and are open as long as a view has them: when the garbage collector finds
+// that none does any more, the layer's index is unmapped, its room in the cache
+// is free and its blob is closed. So nobody counts who uses a layer, no call pays
+// for it, and nobody can read what is unmapped.
 type Loader struct {
 	Source  Source
 	Cache   *rootfs.Cache
@@ -71,8 +76,13 @@ type Loader struct {
 	Map bool
 
 	mu     sync.Mutex
-	layers map[digest.Digest]*rootfs.Layer
-	blobs  []io.Closer
+	layers map[digest.Digest]*openLayer // by DiffID
+}
+
+// openLayer is a layer that some view has, or had.
+type openLayer struct {
+	layer weak.Pointer[rootfs.Layer]
+	close func() error // closes the blob, once
 }
 
 // Image loads every node of a cluster image.
@@ -98,6 +108,16 @@ func (l *Loader) Image(ctx context.Context, index ocispec.Descriptor) (*Image, e
 
 // Machine loads one node from its manifest.
 func (l *Loader) Machine(ctx context.Context, d ocispec.Descriptor) (*Machine, error) {
+	machine, err := l.read(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	machine.View, err = l.view(ctx, machine)
+	return machine, err
+}
+
+// read is Machine without the root: it opens no layer and makes no secret.
+func (l *Loader) read(ctx context.Context, d ocispec.Descriptor) (*Machine, error) {
 	data, err := l.Source.Document(ctx, d)
 	if err != nil {
 		return nil, fmt.Errorf("reading the manifest %s: %w", d.Digest, err)
@@ -114,10 +134,7 @@ func (l *Loader) Machine(ctx context.Context, d ocispec.Descriptor) (*Machine, e
 		return nil, fmt.Errorf("manifest %s has %d layers, its config %d DiffIDs", d.Digest, len(m.Layers), len(config.RootFS.DiffIDs))
 	}
 	machine := &Machine{Manifest: d.Digest, Layers: m.Layers, DiffIDs: config.RootFS.DiffIDs}
-	if machine.Cluster, machine.Node, err = imagefmt.Parse(config.Config.Labels); err != nil {
-		return nil, err
-	}
-	machine.View, err = l.view(ctx, machine, config.RootFS.DiffIDs)
+	machine.Cluster, machine.Node, err = imagefmt.Parse(config.Config.Labels)
 	return machine, err
 }
 
@@ -133,10 +150,10 @@ func (l *Loader) config(ctx context.Context, d ocispec.Descriptor) (*ocispec.Ima
 	return &img, nil
 }
 
-func (l *Loader) view(ctx context.Context, m *Machine, diffIDs []digest.Digest) (*rootfs.View, error) {
+func (l *Loader) view(ctx context.Context, m *Machine) (*rootfs.View, error) {
 	var layers []*rootfs.Layer
 	for i, d := range m.Layers {
-		layer, err := l.layer(ctx, d, diffIDs[i])
+		layer, err := l.layer(ctx, d, m.DiffIDs[i])
 		if err != nil {
 			return nil, fmt.Errorf("opening layer %s: %w", d.Digest, err)
 		}
@@ -158,8 +175,10 @@ func (l *Loader) view(ctx context.Context, m *Machine, diffIDs []digest.Digest) 
 func (l *Loader) layer(ctx context.Context, d ocispec.Descriptor, diffID digest.Digest) (*rootfs.Layer, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if open := l.layers[diffID]; open != nil {
-		return open, nil
+	if o := l.layers[diffID]; o != nil {
+		if open := o.layer.Value(); open != nil {
+			return open, nil
+		}
 	}
 	blob, desc, err := l.Source.Layer(ctx, d, diffID)
 	if err != nil {
@@ -186,26 +205,47 @@ func (l *Loader) open(blob LayerBlob, desc ocispec.Descriptor) (*rootfs.Layer, e
 	return rootfs.OpenLayer(name, blob, blob.Size(), index, l.Cache)
 }
 
+// keep remembers a layer for others who want it. The caller has the lock.
 func (l *Loader) keep(diffID digest.Digest, layer *rootfs.Layer, blob io.Closer) {
 	if l.layers == nil {
-		l.layers = map[digest.Digest]*rootfs.Layer{}
+		l.layers = map[digest.Digest]*openLayer{}
 	}
-	l.layers[diffID] = layer
-	l.blobs = append(l.blobs, blob)
+	o := &openLayer{weak.Make(layer), sync.OnceValue(blob.Close)}
+	l.layers[diffID] = o
+	// Not where the runtime cleans up: the lock may be held while a layer is
+	// fetched from a registry.
+	runtime.AddCleanup(layer, func(o *openLayer) { go l.drop(diffID, o) }, o)
 }
 
-// Close closes every layer that was opened. Views on them are dead then.
+// drop closes a layer that nobody can reach any more.
+func (l *Loader) drop(diffID digest.Digest, o *openLayer) {
+	_ = o.close() // it was only read
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.layers[diffID] == o {
+		delete(l.layers, diffID)
+	}
+}
+
+// Open counts the layers that are open: each is a file descriptor, and a mapping.
+func (l *Loader) Open() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.layers)
+}
+
+// Close closes every layer that is open. Views on them are dead then.
 func (l *Loader) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var err error
-	for _, layer := range l.layers {
-		err = errors.Join(err, layer.Close())
+	for _, o := range l.layers {
+		if layer := o.layer.Value(); layer != nil {
+			err = errors.Join(err, layer.Close())
+		}
+		err = errors.Join(err, o.close())
 	}
-	for _, b := range l.blobs {
-		err = errors.Join(err, b.Close())
-	}
-	l.layers, l.blobs = nil, nil
+	l.layers = nil
 	return err
 }
 

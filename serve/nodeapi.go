@@ -3,6 +3,7 @@ package serve
 import (
 	"net/netip"
 	"path"
+	"runtime"
 	"strconv"
 
 	"rhizome/registry/imagefmt"
@@ -68,6 +69,7 @@ func (m *Machine) planLayer(i int) nodeapi.Layer {
 	if layers := m.View.Layers(); i < len(layers) {
 		l.Uncompressed = layers[i].Index().StreamSize()
 	}
+	runtime.KeepAlive(m.View)
 	return l
 }
 

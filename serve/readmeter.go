@@ -24,8 +24,12 @@ func ReadRoots(f *Fleet) func(client netip.Addr, id [16]byte) (reads.Root, bool)
 	return func(client netip.Addr, id [16]byte) (reads.Root, bool) {
 		f.mu.RLock()
 		defer f.mu.RUnlock()
-		m := f.roots[id]
-		if m == nil || m.Node.Address != client.Unmap() {
+		r := f.roots[id]
+		if r == nil {
+			return reads.Root{}, false
+		}
+		m := r.machine
+		if m.Node.Address != client.Unmap() {
 			return reads.Root{}, false
 		}
 		return reads.Root{Node: m.Node.Name, Mode: m.Node.Root, Bundle: m.Node.Bundle != "", View: m.View}, true

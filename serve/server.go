@@ -155,6 +155,7 @@ func (s *Server) parts(k *sockets, ready chan struct{}) []func(context.Context) 
 		func(ctx context.Context) error { return web.Serve(ctx, k.http) },
 		func(ctx context.Context) error { return front.ServeTCP(ctx, k.nfsTCP) },
 		func(ctx context.Context) error { return front.ServeUDP(ctx, k.nfsUDP) },
+		func(ctx context.Context) error { return s.tend(ctx, answers) },
 	}
 	if s.Node != nil {
 		web.Under = map[string]func(http.ResponseWriter, *http.Request, bootspec.Machine){nodeapi.Prefix: s.Node.Handle}
@@ -170,6 +171,24 @@ func (s *Server) parts(k *sockets, ready chan struct{}) []func(context.Context) 
 		return parts
 	}
 	return append(parts, s.dhcpServer(k.addr, ready).Serve)
+}
+
+// tend closes what nobody uses any more, now and then.
+func (s *Server) tend(ctx context.Context, answers *nfs.Server) error {
+	tick := time.NewTicker(idleAfter / 2)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		closed := s.Fleet.CloseIdle()
+		answers.ForgetGrants()
+		if closed > 0 && s.Config.Log != nil {
+			s.Config.Log.Debug("roots that no node uses are closed", "roots", closed)
+		}
+	}
 }
 
 func (s *Server) dhcpServer(addr netip.Addr, ready chan struct{}) *dhcp.Server {

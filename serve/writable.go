@@ -22,16 +22,16 @@ func (v volumeNodes) ByAddr(addr netip.Addr) (volume.Node, bool) {
 }
 
 // ByDigest looks among all roots that are readable, for a node goes on with
-// the image it began with.
+// the image it began with; and on the shelf.
 func (v volumeNodes) ByDigest(digest string) *rootfs.View {
-	v.fleet.mu.RLock()
-	defer v.fleet.mu.RUnlock()
-	for _, m := range v.fleet.roots {
-		if m.Manifest.String() == digest {
-			return m.View
-		}
+	if digest == "" {
+		return nil
 	}
-	return nil
+	m, err := v.fleet.Open(rootfs.ImageID(digest))
+	if err != nil {
+		return nil
+	}
+	return m.View
 }
 
 // lister is a backend that can say what a client may mount.

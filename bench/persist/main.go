@@ -65,11 +65,11 @@ func (bench) ByAddr(a netip.Addr) (volume.Node, bool) {
 	return volume.Node{Cluster: "bench", Node: imagefmt.Node{Name: "bench", Address: a, Persist: "/persist"}}, true
 }
 
-func (bench) ByDigest(string) *rootfs.View              { return nil }
-func (bench) Export(string, netip.Addr) (nfs.FS, error) { return nil, fs.ErrNotExist }
-func (bench) ByID([16]byte, netip.Addr) (nfs.FS, error) { return nil, fs.ErrNotExist }
-func (bench) List(netip.Addr) []nfs.Export              { return nil }
-func (bench) Generation() uint64                        { return 0 }
+func (bench) ByDigest(string) *rootfs.View                    { return nil }
+func (bench) Export(string, netip.Addr) (nfs.FS, error)       { return nil, fs.ErrNotExist }
+func (bench) ByID([16]byte, netip.Addr, bool) (nfs.FS, error) { return nil, fs.ErrNotExist }
+func (bench) List(netip.Addr) []nfs.Export                    { return nil }
+func (bench) Generation() uint64                              { return 0 }
 func (b bench) folder(kind string) (string, error) {
 	dir := filepath.Join(b.dir, kind)
 	return dir, os.MkdirAll(dir, 0o755)

@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -10,6 +13,7 @@ import (
 
 	"rhizome/registry/ref"
 	"rhizome/registry/registrytest"
+	"rhizome/serve"
 	"rhizome/serve/boot"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -118,6 +122,57 @@ func TestServeFollowsATagOfARegistry(t *testing.T) {
 	if d, err := h.store.Resolve(context.Background(), "rack/web:1"); err != nil || d.Digest != second.Digest {
 		t.Errorf("in the store the name means %s, %v", d.Digest, err)
 	}
+}
+
+// A server that follows a tag keeps no image that nodes are done with: no layer, no
+// file, nothing of the way that it came by. A node that runs the first one still has
+// its root.
+func TestServeKeepsNoImageThatNodesAreDoneWith(t *testing.T) {
+	s := newSite(t)
+	s.push(100)
+	var clock atomic.Int64
+	h := testHost(t)
+	h.fleet = serve.NewFleet(func() time.Time { return time.Unix(clock.Load(), 0) })
+	h.fleet.Shelf = h.shelf()
+	startRemote(t, h, s.name)
+	close(h.serving)
+	first := onlyMachine(t, h).View.ID()
+	var files []int
+	for seed := range uint64(12) {
+		s.push(seed)
+		looks(t, h, boot.TagSwitched)
+		h.filling.Wait()
+		clock.Add(3600)
+		files = append(files, h.settled())
+	}
+	if n := len(h.remotes.images); n != 1 {
+		t.Errorf("%d images are still on their way", n)
+	}
+	if few, many := files[2], files[len(files)-1]; many > few+2 {
+		t.Errorf("files of the store that were open after each image: %v", files)
+	}
+	if m, err := h.fleet.Open(first); err != nil {
+		t.Errorf("the root of the first image: %v", err)
+	} else if _, err := m.View.Open("/data/file100-0"); err != nil {
+		t.Error(err)
+	}
+}
+
+// settled lets go of what nodes do not use, as serve does now and then, and counts
+// the store's files that are open then.
+func (h *host) settled() (files int) {
+	h.fleet.CloseIdle()
+	for range 20 {
+		runtime.GC()
+		time.Sleep(5 * time.Millisecond)
+	}
+	fds, _ := filepath.Glob("/proc/self/fd/*")
+	for _, fd := range fds {
+		if name, err := os.Readlink(fd); err == nil && strings.HasPrefix(name, h.store.Dir()) {
+			files++
+		}
+	}
+	return files
 }
 
 // What cannot be booted is told of once; the nodes boot what they did until the

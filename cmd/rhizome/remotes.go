@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"slices"
 	"sync"
 
 	"rhizome/registry"
@@ -10,11 +11,13 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// remotes are the images that came, or come, out of a registry while they are
-// served: the one that boots now, and those that nodes began with before.
+// remotes are the images that come out of a registry while they are served: the
+// one that boots now, and those before it that are not whole yet.
 type remotes struct {
 	mu     sync.RWMutex
 	images []*registry.Lazy
+	// settled are those that will not get more: they are the store's, or cannot be.
+	settled map[*registry.Lazy]bool
 }
 
 // add takes an image in, as the one that has the name from now on.
@@ -25,6 +28,32 @@ func (r *remotes) add(z *registry.Lazy) {
 		old.Supersede()
 	}
 	r.images = append(r.images, z)
+	r.prune()
+}
+
+// settle takes note that an image is whole, or that it will not be.
+func (r *remotes) settle(z *registry.Lazy) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.settled == nil {
+		r.settled = map[*registry.Lazy]bool{}
+	}
+	r.settled[z] = true
+	r.prune()
+}
+
+// prune lets go of images that are settled, but for the newest. They are not
+// closed: a layer that some node reads goes on in the file that it has, which is
+// closed with the layer. The caller has the lock.
+func (r *remotes) prune() {
+	newest := len(r.images) - 1
+	r.images = slices.DeleteFunc(r.images, func(z *registry.Lazy) bool {
+		old := z != r.images[newest] && r.settled[z]
+		if old {
+			delete(r.settled, z)
+		}
+		return old
+	})
 }
 
 // newest is the image that was added last, if it is this one: loading it is

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"sync"
 	"time"
@@ -106,6 +107,7 @@ func (a *app) serve(ctx context.Context, name string, o serveOptions) error {
 	h := &host{app: a, store: s, fleet: serve.NewFleet(time.Now, admin...), name: name, dhcp: o.dhcp, cache: rootfs.NewCache(cacheSize), registry: o.registry}
 	h.loader = &serve.Loader{Source: storeSource{s}, Cache: h.cache, Overlay: h.secrets(ctx).Overlay, Map: true}
 	defer h.loader.Close()
+	h.fleet.Shelf = h.shelf()
 	if h.lease, err = s.Lease(ctx, servingPurpose+name); err != nil {
 		return err
 	}
@@ -303,6 +305,25 @@ func (h *host) run(ctx context.Context, o serveOptions) error {
 	server.Config = serve.Config{Interface: o.iface, DHCP: o.dhcp, Events: sink, Log: h.term.logger(), Now: time.Now}
 	server.Backends, server.Node = volumes.Backends(), h.nodeAPI(sink, volumes.Regions())
 	return server.Run(ctx)
+}
+
+// shelf is the store, for handles of images that are not open.
+func (h *host) shelf() *serve.Shelf {
+	find := func(fits func(digest.Digest) bool) (ocispec.Descriptor, error) {
+		d, ok, err := h.store.Images().Find(fits)
+		if err != nil {
+			return ocispec.Descriptor{}, err
+		}
+		if !ok {
+			return ocispec.Descriptor{}, fs.ErrNotExist
+		}
+		desc, err := h.store.Images().Describe(context.Background(), d)
+		if err == nil && desc.MediaType != ocispec.MediaTypeImageManifest {
+			err = fs.ErrNotExist
+		}
+		return desc, missing(err)
+	}
+	return &serve.Shelf{Loader: h.loader, Find: find, Gone: isNotFound}
 }
 
 // openBlob opens a layer's blob for a node that fetches it whole.

@@ -99,6 +99,9 @@ func (h *host) fill(z *registry.Lazy) {
 			return
 		}
 		err := z.Fill(h.fillUntil)
+		if h.fillUntil.Err() == nil {
+			h.remotes.settle(z)
+		}
 		switch {
 		case err == nil:
 			h.term.note("pulled   %s, whole", h.name)

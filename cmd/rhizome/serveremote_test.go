@@ -48,7 +48,10 @@ func remoteHost(t *testing.T, name string) (*host, *serve.Machine) {
 func startRemote(t *testing.T, h *host, name string) {
 	t.Helper()
 	ctx := context.Background()
-	h.name, h.registry, h.fleet = name, registryFlags{plainHTTP: true}, serve.NewFleet(time.Now)
+	h.name, h.registry = name, registryFlags{plainHTTP: true}
+	if h.fleet == nil {
+		h.fleet = serve.NewFleet(time.Now)
+	}
 	h.serving = make(chan struct{})
 	h.fillUntil, h.stopFilling = context.WithCancel(ctx)
 	lease, err := h.store.Lease(ctx, "a test")

@@ -3,7 +3,9 @@ package layout
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -174,6 +176,44 @@ func (l *Layout) Blobs() ([]Stored, error) {
 	}
 	slices.SortFunc(all, func(a, b Stored) int { return compare(a.Digest, b.Digest) })
 	return all, nil
+}
+
+// Find gives a blob whose digest fits, of which a part may be all that is known.
+// No blob is opened. ok is false where none fits. fits may be asked about a
+// file's name that is no digest.
+func (l *Layout) Find(fits func(digest.Digest) bool) (d digest.Digest, ok bool, err error) {
+	root := filepath.Join(l.root, ocispec.ImageBlobsDir)
+	algorithms, err := os.ReadDir(root)
+	for i := 0; i < len(algorithms) && err == nil && !ok; i++ {
+		d, ok, err = findIn(root, algorithms[i].Name(), fits)
+	}
+	if err != nil {
+		return "", false, fmt.Errorf("looking through the blobs in %q: %w", root, err)
+	}
+	return d, ok, nil
+}
+
+// findIn looks through the names of one algorithm, in the order that the disk has
+// them: sorting takes longer than all else.
+func findIn(root, algorithm string, fits func(digest.Digest) bool) (digest.Digest, bool, error) {
+	f, err := os.Open(filepath.Join(root, algorithm))
+	if err != nil {
+		return "", false, err
+	}
+	defer f.Close()
+	for {
+		names, err := f.Readdirnames(1024)
+		for _, name := range names {
+			if d := digest.Digest(algorithm + ":" + name); fits(d) && d.Validate() == nil {
+				return d, true, nil
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return "", false, nil
+		} else if err != nil {
+			return "", false, err
+		}
+	}
 }
 
 func compare(a, b digest.Digest) int {

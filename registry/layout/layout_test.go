@@ -218,6 +218,21 @@ func TestNamesAreFoundDroppedAndMissed(t *testing.T) {
 	}
 }
 
+// Of a manifest that a file handle names, half the digest is known.
+func TestABlobIsFoundByAPartOfItsDigest(t *testing.T) {
+	l := open(t)
+	image := registrytest.Cluster(t, l, 1)
+	begins := func(part string) func(digest.Digest) bool {
+		return func(d digest.Digest) bool { return strings.HasPrefix(d.Encoded(), part) }
+	}
+	if d, ok, err := l.Find(begins(image.Digest.Encoded()[:32])); err != nil || !ok || d != image.Digest {
+		t.Errorf("found %s, %t, %v", d, ok, err)
+	}
+	if d, ok, err := l.Find(begins("no digest")); err != nil || ok {
+		t.Errorf("of what is not there: %s, %t, %v", d, ok, err)
+	}
+}
+
 func TestNoTagIsLostBetweenManyWriters(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()

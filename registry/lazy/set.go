@@ -170,6 +170,10 @@ func (s *Set) complete(ctx context.Context, b *Blob) error {
 	}
 }
 
+// Settle ends all fetching, for a set whose blobs are all whole. They can be read
+// as before.
+func (s *Set) Settle() { s.stop() }
+
 // Close ends all reading. What is not whole stays for the next Set.
 func (s *Set) Close() error {
 	s.stop()

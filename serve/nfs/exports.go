@@ -1,6 +1,7 @@
 package nfs
 
 import (
+	"errors"
 	"net/netip"
 
 	"rhizome/serve/rootfs"
@@ -40,14 +41,19 @@ type Exports interface {
 	// Export gives the file system of an export's path, such as
 	// "/nodes/NAME". It may wait, for a layer to be opened.
 	Export(path string, client netip.Addr) (FS, error)
-	// ByID gives the file system that a handle names, if client may use it. It
-	// does not wait. Its answer is kept for as long as Generation stays.
-	ByID(id [16]byte, client netip.Addr) (FS, error)
+	// ByID gives the file system that a handle names, if client may use it. Where
+	// it has to wait for that, and may not, it answers ErrLater; so it does where
+	// the client asks too often. Its answer is kept for as long as Generation
+	// stays.
+	ByID(id [16]byte, client netip.Addr, mayWait bool) (FS, error)
 	// List is what client may mount, for showmount -e.
 	List(client netip.Addr) []Export
 	// Generation changes whenever an answer of ByID may have changed.
 	Generation() uint64
 }
+
+// ErrLater is an answer of Exports that is not known at once.
+var ErrLater = errors.New("the image is not open yet")
 
 // Meter counts what one client asks of one file system. Its methods are called
 // on the hot path, by many goroutines: they must neither wait nor allocate for

@@ -64,6 +64,8 @@ const (
 	errBadCookie   status = 10003
 	errTooSmall    status = 10005
 	errServerFault status = 10006
+	// errJukebox has the client ask again, in a while.
+	errJukebox status = 10008
 )
 
 // toStatus turns an error of a view or of Exports into what the client is told.

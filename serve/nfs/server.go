@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"net/netip"
+	"runtime"
 	"sync"
 	"time"
 
@@ -114,8 +115,11 @@ func (s *Server) foreign(handle []byte, c *rpc.Call, out *rpc.Reply) rpc.Status 
 }
 
 func (s *Server) serveView(id [16]byte, handle []byte, args rpc.Decoder, c *rpc.Call, out *rpc.Reply) rpc.Status {
-	g, known, err := s.find(c.Peer, s.session(c.Peer), id)
+	g, known, err := s.find(c.Peer, s.session(c.Peer), id, c.MayBlock)
 	if err != nil {
+		if !c.MayBlock && errors.Is(err, ErrLater) {
+			return rpc.WouldBlock
+		}
 		fail(c.Procedure, s.refuse(known, c, err), out)
 		return rpc.Success
 	}
@@ -134,6 +138,7 @@ func (s *Server) serveView(id [16]byte, handle []byte, args rpc.Decoder, c *rpc.
 			s.firstCall(known, c, g.fs)
 		}
 	}
+	runtime.KeepAlive(g) // and with it the bytes of names that were copied
 	return status
 }
 
@@ -232,8 +237,14 @@ func (s *Server) refuse(known *session, c *rpc.Call, err error) status {
 			Error: "the file handle is of an image that is not served here: " + err.Error()})
 		return errStale
 	}
+	if errors.Is(err, ErrLater) {
+		return errJukebox
+	}
 	s.tell(boot.Event{Kind: boot.NFSRefused, Addr: c.Peer.Remote.Addr(), Error: err.Error()})
-	return errAcces
+	if errors.Is(err, fs.ErrPermission) {
+		return errAcces
+	}
+	return errIO
 }
 
 func (s *Server) firstCall(known *session, c *rpc.Call, fsys FS) {

@@ -91,13 +91,13 @@ func (s *Server) welcome(addr netip.Addr) *session {
 }
 
 // find gives the file system with an id, if the caller may use it.
-func (s *Server) find(p *rpc.Peer, known *session, id [16]byte) (*grant, *session, error) {
+func (s *Server) find(p *rpc.Peer, known *session, id [16]byte, mayWait bool) (*grant, *session, error) {
 	generation := s.exports.Generation()
 	slot := &known.views[id[0]%uint8(len(known.views))]
 	if g := slot.Load(); g != nil && g.id == id && g.generation == generation {
 		return g, known, nil
 	}
-	fsys, err := s.exports.ByID(id, p.Remote.Addr())
+	fsys, err := s.exports.ByID(id, p.Remote.Addr(), mayWait)
 	if err != nil {
 		return nil, known, err
 	}
@@ -112,6 +112,22 @@ func (s *Server) find(p *rpc.Peer, known *session, id [16]byte) (*grant, *sessio
 		known.views[id[0]%uint8(len(known.views))].Store(g)
 	}
 	return g, known, nil
+}
+
+// ForgetGrants lets go of file systems that clients were allowed to use before
+// Generation changed last, and did not ask for since: a node that is off must not
+// keep its root open.
+func (s *Server) ForgetGrants() {
+	generation := s.exports.Generation()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, known := range s.sessions {
+		for i := range known.views {
+			if g := known.views[i].Load(); g != nil && g.generation != generation {
+				known.views[i].CompareAndSwap(g, nil)
+			}
+		}
+	}
 }
 
 // Clients calls fn for every client that was ever allowed something.

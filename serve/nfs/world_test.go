@@ -169,7 +169,7 @@ func (e *exports) Export(path string, client netip.Addr) (FS, error) {
 	return v, nil
 }
 
-func (e *exports) ByID(id [16]byte, client netip.Addr) (FS, error) {
+func (e *exports) ByID(id [16]byte, client netip.Addr, _ bool) (FS, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for path, v := range e.views {

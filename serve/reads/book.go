@@ -50,8 +50,10 @@ type Book struct {
 
 // node is one node and the boot it is in.
 type node struct {
-	name    string
-	meters  map[[16]byte]*Meter
+	name string
+	// meters are those in use since the boot began; those of images that are used
+	// no more go with it.
+	meters  map[*Meter]struct{}
 	boot    *bootCount
 	mounted time.Time
 	// asked says that the node asked for an address after its last mount.
@@ -94,18 +96,20 @@ func (b *Book) Meter(client netip.Addr, id [16]byte) *Meter {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := b.node(root.Node)
-	m := n.meters[id]
-	if m == nil || m.root.View != root.View {
-		m = &Meter{book: b, owner: n, root: root}
-		n.meters[id] = m
+	for m := range n.meters {
+		if m.root.View.ID() == id {
+			return m
+		}
 	}
+	m := &Meter{book: b, owner: n, root: root}
+	n.meters[m] = struct{}{}
 	return m
 }
 
 func (b *Book) node(name string) *node {
 	n := b.nodes[name]
 	if n == nil {
-		n = &node{name: name, meters: map[[16]byte]*Meter{}}
+		n = &node{name: name, meters: map[*Meter]struct{}{}}
 		b.nodes[name] = n
 	}
 	return n
@@ -125,6 +129,7 @@ func (b *Book) begin(m *Meter) *table {
 		return t
 	}
 	n := m.owner
+	n.meters[m] = struct{}{} // it may be a former boot's, still asked
 	if n.boot == nil {
 		n.boot = b.newBoot(n, true)
 	}
@@ -196,9 +201,10 @@ func (b *Book) end(n *node) []Record {
 	for _, t := range n.boot.tables {
 		t.free()
 	}
-	for _, m := range n.meters {
+	for m := range n.meters {
 		m.table.Store(nil)
 	}
+	clear(n.meters)
 	n.boot = nil
 	return done
 }

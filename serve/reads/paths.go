@@ -1,6 +1,7 @@
 package reads
 
 import (
+	"runtime"
 	"strings"
 
 	"rhizome/registry/layerfmt"
@@ -24,6 +25,7 @@ func paths(v *rootfs.View, counted map[rootfs.File]Counts) map[string]Counts {
 		sum.Add(n)
 		out[p] = sum
 	}
+	runtime.KeepAlive(v)
 	return out
 }
 

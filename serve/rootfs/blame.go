@@ -3,6 +3,7 @@ package rootfs
 import (
 	"fmt"
 	"path"
+	"runtime"
 
 	"rhizome/registry/layerfmt"
 )
@@ -10,6 +11,7 @@ import (
 // Locate finds a path's file like Resolve, but a symlink at its end is what is
 // found.
 func (v *View) Locate(path string) (File, error) {
+	defer runtime.KeepAlive(v)
 	r := resolver{s: v.top}
 	f, err := r.walk(v.Root(), path, false)
 	if err != nil {
@@ -23,6 +25,7 @@ func (v *View) Locate(path string) (File, error) {
 // describes it; for a hard link, the one with the link, whose body may be
 // another's. A symlink at the path's end is not followed.
 func (v *View) MadeBy(p string) (int, error) {
+	defer runtime.KeepAlive(v)
 	f, err := v.Locate(p)
 	if err != nil {
 		return 0, err

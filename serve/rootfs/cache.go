@@ -58,15 +58,10 @@ type Cache struct {
 	given   int    // arenas in use: arenas[:given]
 	hand    int    // of the clock
 	open    [len(slotSizes)][]*arena
-	flights map[frameKey]*flight
-	damage  map[frameKey]damage
+	flights map[*home]*flight
+	damage  map[*home]damage
 
 	loads, evictions, overflows, damaged, mended atomic.Uint64
-}
-
-type frameKey struct {
-	layer *Layer
-	n     int
 }
 
 // flight is a load that others wait for.
@@ -89,7 +84,7 @@ func NewCache(bytes int64) *Cache {
 	if err != nil {
 		panic("rootfs: " + err.Error()) // its options are constants
 	}
-	c := &Cache{decoder: d, mem: mem, arenas: make([]*arena, n), flights: map[frameKey]*flight{}, damage: map[frameKey]damage{}}
+	c := &Cache{decoder: d, mem: mem, arenas: make([]*arena, n), flights: map[*home]*flight{}, damage: map[*home]damage{}}
 	c.packed.New = func() any { b := make([]byte, layerfmt.MaxCompressed); return &b }
 	runtime.AddCleanup(c, func(release func()) { release() }, release)
 	return c
@@ -206,6 +201,21 @@ func (c *Cache) empty(a *arena) bool {
 		c.list(a)
 	}
 	return a.free == len(a.slots)
+}
+
+// letGo evicts a layer's frames, as far as nobody holds them.
+func (c *Cache) letGo(frames []home) {
+	if c == nil {
+		return // a layer in memory
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for n := range frames {
+		if f := frames[n].Load(); f != nil && f.evict() {
+			c.forget(f)
+		}
+		delete(c.damage, &frames[n])
+	}
 }
 
 // forget takes back a frame that could not be loaded. The caller has the lock.

@@ -2,6 +2,7 @@ package rootfs
 
 import (
 	"encoding/hex"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -70,6 +71,7 @@ func (c Change) What() []string {
 
 // Entry describes a file for comparisons.
 func (v *View) Entry(f File) (Entry, error) {
+	defer runtime.KeepAlive(v)
 	a, err := v.Attr(f)
 	if err != nil {
 		return Entry{}, err
@@ -106,6 +108,8 @@ func xattrText(m map[string]string) string {
 // the same layers (the same *Layer) at the bottom, only what the layers above
 // those touch is looked at.
 func Compare(older, newer *View) ([]Change, error) {
+	defer runtime.KeepAlive(older)
+	defer runtime.KeepAlive(newer)
 	c := comparison{a: older, b: newer}
 	c.shared = sharedLayers(older.layers, newer.layers)
 	c.touched = map[File]bool{}

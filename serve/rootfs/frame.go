@@ -8,8 +8,8 @@ import (
 // Frame is a decoded frame in the cache, or a piece of a blob that lies in
 // none. Whoever holds one keeps it from being evicted, and must Release it once.
 type Frame struct {
-	layer *Layer
-	n     int
+	// home is the frame's place among its layer's. It does not keep the layer.
+	home *home
 	// holds counts the holders; it is negative once the frame is evicted.
 	holds atomic.Int64
 	data  []byte
@@ -21,6 +21,11 @@ type Frame struct {
 }
 
 const evicted = -1 << 40
+
+// home is where a layer finds one of its frames while that is in the cache. The
+// cache knows a frame by it, and not by the layer: a layer whose views are gone
+// must not stay, open, until the last of its frames is evicted.
+type home = atomic.Pointer[Frame]
 
 // hold keeps the frame from being evicted; false means that it is too late.
 func (f *Frame) hold() bool {
@@ -50,7 +55,7 @@ func (f *Frame) evict() bool {
 	if !f.holds.CompareAndSwap(0, evicted) {
 		return false
 	}
-	f.layer.frames[f.n].CompareAndSwap(f, nil)
+	f.home.CompareAndSwap(f, nil)
 	return true
 }
 

@@ -3,9 +3,9 @@ package rootfs
 import (
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"weak"
 
 	"rhizome/registry/layerfmt"
@@ -18,7 +18,7 @@ type Layer struct {
 	blob   io.ReaderAt
 	cache  *Cache
 	// frames are those in the cache, by number.
-	frames []atomic.Pointer[Frame]
+	frames []home
 	// plain is a memory layer's whole tar, and tag tells its handles from
 	// those of another that lay at the same place; both are empty otherwise.
 	plain []byte
@@ -31,7 +31,8 @@ type Layer struct {
 
 // OpenLayer opens a layer for reading. index is what layerfmt.ReadTail gave;
 // blob must be safe for many goroutines, and is read frame by frame. The
-// caller closes the blob when no view uses the layer any more.
+// caller closes the blob when no view uses the layer any more; the layer's room in
+// the cache is free then too.
 func OpenLayer(digest string, blob io.ReaderAt, size int64, index []byte, c *Cache) (*Layer, error) {
 	x, err := layerfmt.OpenIndex(index)
 	if err != nil {
@@ -42,7 +43,9 @@ func OpenLayer(digest string, blob io.ReaderAt, size int64, index []byte, c *Cac
 			return nil, fmt.Errorf("opening layer %s: %w: its frames end at byte %d and the blob at %d", digest, layerfmt.ErrCorrupt, last.Offset+int64(last.Length), size)
 		}
 	}
-	return &Layer{digest: digest, x: x, blob: blob, cache: c, frames: make([]atomic.Pointer[Frame], x.Frames())}, nil
+	l := &Layer{digest: digest, x: x, blob: blob, cache: c, frames: make([]home, x.Frames())}
+	runtime.AddCleanup(l, c.letGo, l.frames)
+	return l, nil
 }
 
 // Digest is the blob's digest.
@@ -54,21 +57,7 @@ func (l *Layer) Index() *layerfmt.Index { return l.x }
 // Close gives the layer's frames in the cache back. Views on the layer read
 // it no more; frames that are held stay good until they are released.
 func (l *Layer) Close() error {
-	if l.cache == nil {
-		return nil
-	}
-	l.cache.mu.Lock()
-	defer l.cache.mu.Unlock()
-	for n := range l.frames {
-		if f := l.frames[n].Load(); f != nil && f.evict() {
-			l.cache.forget(f)
-		}
-	}
-	for key := range l.cache.damage {
-		if key.layer == l {
-			delete(l.cache.damage, key)
-		}
-	}
+	l.cache.letGo(l.frames)
 	return nil
 }
 

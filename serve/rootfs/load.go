@@ -20,7 +20,7 @@ func (l *Layer) cached(n int) *Frame {
 // frame returns a frame, held, and loads it where it is not in memory. Of all
 // who ask at once one loads, and the others wait for it.
 func (l *Layer) frame(n int) (*Frame, error) {
-	c, key := l.cache, frameKey{l, n}
+	c, key := l.cache, &l.frames[n]
 	for {
 		if f := l.cached(n); f != nil {
 			return f, nil
@@ -45,12 +45,12 @@ func (l *Layer) frame(n int) (*Frame, error) {
 			c.mu.Unlock()
 			return f, nil
 		}
-		return c.lead(key)
+		return l.lead(n)
 	}
 }
 
 // refused says whether a frame is damaged and not yet to be tried again.
-func (c *Cache) refused(key frameKey) error {
+func (c *Cache) refused(key *home) error {
 	d, ok := c.damage[key]
 	if !ok {
 		return nil
@@ -62,18 +62,18 @@ func (c *Cache) refused(key frameKey) error {
 	return nil
 }
 
-// lead loads a frame for all who wait. It is called with the lock and gives it
-// back.
-func (c *Cache) lead(key frameKey) (*Frame, error) {
-	info := key.layer.x.Frame(key.n)
-	f := &Frame{layer: key.layer, n: key.n}
+// lead loads a frame for all who wait. It is called with the cache's lock and
+// gives it back.
+func (l *Layer) lead(n int) (*Frame, error) {
+	c, key, info := l.cache, &l.frames[n], l.x.Frame(n)
+	f := &Frame{home: key}
 	f.holds.Store(1)
 	fl := &flight{done: make(chan struct{})}
 	c.flights[key] = fl
 	c.place(f, info.Plain)
 	c.mu.Unlock()
 
-	err := c.load(f, info)
+	err := l.load(n, f, info)
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -91,18 +91,19 @@ func (c *Cache) lead(key frameKey) (*Frame, error) {
 	c.loads.Add(1)
 	fl.frame = f
 	if f.arena != nil {
-		key.layer.frames[key.n].Store(f)
+		key.Store(f)
 	}
 	return f, nil
 }
 
 // load reads a frame, checks it against its digest and decodes it; one that is
 // damaged it mends if it can.
-func (c *Cache) load(f *Frame, info layerfmt.FrameInfo) error {
+func (l *Layer) load(number int, f *Frame, info layerfmt.FrameInfo) error {
+	c := l.cache
 	buf := c.packed.Get().(*[]byte)
 	defer c.packed.Put(buf)
 	packed := (*buf)[:info.Length]
-	n, err := f.layer.blob.ReadAt(packed, info.Offset)
+	n, err := l.blob.ReadAt(packed, info.Offset)
 	if n == len(packed) {
 		err = nil
 	}
@@ -116,14 +117,15 @@ func (c *Cache) load(f *Frame, info layerfmt.FrameInfo) error {
 			return nil
 		}
 	}
-	return c.mend(f, info, err)
+	return l.mend(number, f, info, err)
 }
 
 // mend fetches a damaged frame from elsewhere.
-func (c *Cache) mend(f *Frame, info layerfmt.FrameInfo, cause error) error {
+func (l *Layer) mend(number int, f *Frame, info layerfmt.FrameInfo, cause error) error {
+	c := l.cache
 	c.damaged.Add(1)
-	e := &DamagedError{Layer: f.layer.digest, Frame: f.n, Offset: info.Offset, Length: int64(info.Length), File: f.layer.fileIn(info), Cause: cause}
-	err := c.fetch(f, info)
+	e := &DamagedError{Layer: l.digest, Frame: number, Offset: info.Offset, Length: int64(info.Length), File: l.fileIn(info), Cause: cause}
+	err := l.fetch(f, info)
 	if err != nil && c.hooks.Repair != nil {
 		e.Cause = fmt.Errorf("%w; fetching it again: %w", cause, err)
 	}
@@ -141,11 +143,12 @@ var errNoRepair = errors.New("nothing to fetch it from")
 
 // fetch gets a frame by the Repair hook and checks it like any other. That it
 // cannot be written back is no reason not to serve it.
-func (c *Cache) fetch(f *Frame, info layerfmt.FrameInfo) error {
+func (l *Layer) fetch(f *Frame, info layerfmt.FrameInfo) error {
+	c := l.cache
 	if c.hooks.Repair == nil {
 		return errNoRepair
 	}
-	packed, err := c.hooks.Repair(f.layer.digest, info.Offset, int64(info.Length))
+	packed, err := c.hooks.Repair(l.digest, info.Offset, int64(info.Length))
 	if err != nil {
 		return err
 	}
@@ -155,7 +158,7 @@ func (c *Cache) fetch(f *Frame, info layerfmt.FrameInfo) error {
 	}
 	f.data = plain
 	if c.hooks.WriteBack != nil {
-		_ = c.hooks.WriteBack(f.layer.digest, info.Offset, packed)
+		_ = c.hooks.WriteBack(l.digest, info.Offset, packed)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"runtime"
 	"strings"
 
 	"rhizome/registry/layerfmt"
@@ -36,6 +37,7 @@ func (v *View) extent(f File, off int64, n int) (extent, error) {
 // where the file ends before p does. The error of a damaged frame matches
 // ErrDamaged.
 func (v *View) ReadAt(f File, p []byte, off int64) (int, error) {
+	defer runtime.KeepAlive(v)
 	e, err := v.extent(f, off, len(p))
 	if err != nil {
 		return 0, err
@@ -117,6 +119,7 @@ func (e *extent) nextCached() (Loan, bool) {
 
 // Borrow is LendCached that loads what is not in memory.
 func (v *View) Borrow(f File, off int64, n int, dst []Loan) ([]Loan, error) {
+	defer runtime.KeepAlive(v)
 	e, err := v.extent(f, off, n)
 	if err != nil {
 		return dst, err

@@ -3,6 +3,7 @@ package rootfs
 import (
 	"fmt"
 	"io/fs"
+	"runtime"
 	"strings"
 
 	"rhizome/registry/layerfmt"
@@ -66,6 +67,7 @@ func (r *resolver) follow(dir, f File) (File, error) {
 // Resolve follows a path, absolute or relative to the root, and the symlinks
 // on it. Absolute symlinks and ".." stay inside the view.
 func (v *View) Resolve(path string) (File, error) {
+	defer runtime.KeepAlive(v)
 	if len(path) > layerfmt.MaxPath {
 		return File{}, fmt.Errorf("a path of %d bytes: %w", len(path), fs.ErrInvalid)
 	}

@@ -3,6 +3,7 @@ package rootfs
 import (
 	"fmt"
 	"io/fs"
+	"runtime"
 	"weak"
 
 	"rhizome/registry/layerfmt"
@@ -132,9 +133,15 @@ func (s *stack) lookupOwn(dir layerfmt.Inode, name string) (File, error) {
 	switch {
 	case ok && kind != layerfmt.Whiteout:
 		return s.found(i)
-	case ok, s.x.Kind(dir) == layerfmt.Dir:
+	case ok:
 		return File{}, fs.ErrNotExist
-	case s.x.Kind(dir) == 0:
+	}
+	k := s.x.Kind(dir)
+	runtime.KeepAlive(s)
+	switch k {
+	case layerfmt.Dir:
+		return File{}, fs.ErrNotExist
+	case 0:
 		return File{}, ErrStale
 	}
 	return File{}, ErrNotDir
@@ -157,6 +164,7 @@ func (s *stack) attr(f File) (Attr, error) {
 	default:
 		a.Nlink = s.linksOf(f, a.Nlink)
 	}
+	runtime.KeepAlive(s) // here, and not in View.Attr, which would copy the answer
 	return Attr{
 		Kind: a.Kind, Mode: a.Mode, Nlink: a.Nlink, UID: a.UID, GID: a.GID, Size: a.Size,
 		Major: a.Major, Minor: a.Minor, Sec: a.Sec, Nsec: a.Nsec, FileID: f.id(),

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"runtime"
 	"strings"
 
 	"rhizome/registry/layerfmt"
@@ -15,6 +16,12 @@ import (
 // View is the merged, read-only root of one image. Every method is safe for
 // many goroutines, and refuses a File that the view does not have: handles
 // come from the network.
+//
+// A view is never closed: its layers' indexes may be mapped, and what is read
+// after unmapping is a crash. The mapping goes when the garbage collector finds
+// that nobody can reach the view any more, so whoever has one can use it. Each
+// method keeps what it reads that long, by using it afterwards or by
+// runtime.KeepAlive; who uses a string that one gave keeps the view himself.
 type View struct {
 	manifest string
 	id       [16]byte
@@ -30,6 +37,7 @@ func NewView(manifest string, layers []*Layer) (*View, error) {
 	if len(layers) == 0 {
 		return nil, errors.New("merging an image without layers")
 	}
+	defer runtime.KeepAlive(layers)
 	var top *stack
 	for _, l := range layers {
 		s, err := extend(top, l)
@@ -53,6 +61,10 @@ func identity(manifest string) (id [16]byte) {
 	return id
 }
 
+// ImageID is the identity that stands in handles of the root of the image whose
+// manifest has a digest.
+func ImageID(manifest string) [16]byte { return identity(manifest) }
+
 // ID is the image's identity, as it stands in file handles.
 func (v *View) ID() [16]byte { return v.id }
 
@@ -73,6 +85,7 @@ func (v *View) Root() File { return rootFile }
 // Usage sums the sizes of files in bytes, and counts inodes, over all layers:
 // what an upper layer hides counts too.
 func (v *View) Usage() (bytes, inodes uint64) {
+	defer runtime.KeepAlive(v)
 	for _, l := range v.layers {
 		bytes += l.x.BodyBytes()
 		inodes += uint64(l.x.Len())
@@ -87,21 +100,21 @@ func (v *View) Attr(f File) (Attr, error) { return v.top.attr(f) }
 // parent. It returns fs.ErrNotExist, ErrNotDir or ErrStale.
 func (v *View) Lookup(dir File, name string) (File, error) {
 	if len(name) <= 2 && (name == "." || name == "..") {
+		parent, err := v.Parent(dir)
 		if name == ".." {
-			return v.top.parent(dir)
+			return parent, err
 		}
-		return dir, v.checkDir(dir)
+		return dir, err
 	}
 	return v.top.lookup(dir, name)
 }
 
-func (v *View) checkDir(dir File) error {
-	_, err := v.top.parent(dir)
-	return err
-}
-
 // Parent returns the directory that a directory lies in.
-func (v *View) Parent(dir File) (File, error) { return v.top.parent(dir) }
+func (v *View) Parent(dir File) (File, error) {
+	f, err := v.top.parent(dir)
+	runtime.KeepAlive(v)
+	return f, err
+}
 
 // ReadDir calls fn for every name after a cookie, 0 being the beginning, until
 // fn returns false. Names come in the order of their bytes; "." and ".." are
@@ -109,9 +122,10 @@ func (v *View) Parent(dir File) (File, error) { return v.top.parent(dir) }
 // one that this directory never gave is refused with fs.ErrInvalid. Going on
 // by a cookie takes a binary search.
 //
-// A Dirent's Name shares the layer's index: clone it to keep it after the
-// layer is closed.
+// A Dirent's Name shares the layer's index: clone it to keep it longer than the
+// view.
 func (v *View) ReadDir(dir File, cookie uint64, fn func(Dirent) bool) error {
+	defer runtime.KeepAlive(v)
 	return v.top.readDir(dir, cookie, fn)
 }
 
@@ -127,8 +141,10 @@ func (v *View) home(f File) (*Layer, layerfmt.Inode, error) {
 	return l, i, nil
 }
 
-// Readlink returns a symlink's text; for anything else, fs.ErrInvalid.
+// Readlink returns a symlink's text, which shares the layer's index; for anything
+// else, fs.ErrInvalid.
 func (v *View) Readlink(f File) (string, error) {
+	defer runtime.KeepAlive(v)
 	l, i, err := v.home(f)
 	if err != nil {
 		return "", err
@@ -141,6 +157,7 @@ func (v *View) Readlink(f File) (string, error) {
 
 // Xattrs returns a file's extended attributes by their full names, or nil.
 func (v *View) Xattrs(f File) (map[string]string, error) {
+	defer runtime.KeepAlive(v)
 	if _, _, err := v.home(f); err != nil {
 		return nil, err
 	}
@@ -150,6 +167,7 @@ func (v *View) Xattrs(f File) (map[string]string, error) {
 
 // Flags returns a file's FreeBSD flags, "schg,uarch", or "".
 func (v *View) Flags(f File) (string, error) {
+	defer runtime.KeepAlive(v)
 	if _, _, err := v.home(f); err != nil {
 		return "", err
 	}
@@ -159,6 +177,7 @@ func (v *View) Flags(f File) (string, error) {
 
 // BodyDigest is the sha256 of a regular file's body.
 func (v *View) BodyDigest(f File) ([32]byte, error) {
+	defer runtime.KeepAlive(v)
 	l, i, err := v.regular(f)
 	if err != nil {
 		return [32]byte{}, err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"path"
+	"runtime"
 	"strings"
 )
 
@@ -12,6 +13,7 @@ import (
 // followed. Paths that fn gets begin with "/". fn may return fs.SkipDir for a
 // directory; any other error ends the walk.
 func (v *View) Walk(root string, fn func(path string, f File, a Attr) error) error {
+	defer runtime.KeepAlive(v)
 	root = path.Clean("/" + root)
 	r := resolver{s: v.top}
 	f, err := r.walk(v.Root(), root, false)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"rhizome/serve/rootfs"
 )
@@ -130,7 +131,8 @@ func (x *baseIndex) child(dir uint64, name string) (baseRef, bool) {
 }
 
 // each calls fn for the names of a directory of the image; for any other
-// number, and for a file's, it does not.
+// number, and for a file's, it does not. The names are fn's to keep: lists of them
+// outlive the image that they came from.
 func (x *baseIndex) each(dir uint64, fn func(name string, id uint64, k kind)) {
 	d, ok := x.find(dir)
 	if !ok {
@@ -139,7 +141,7 @@ func (x *baseIndex) each(dir uint64, fn func(name string, id uint64, k kind)) {
 	// A directory that the index holds can be read; an error means that it is
 	// none, which is the file's case above.
 	_ = x.view.ReadDir(d.file, 0, func(e rootfs.Dirent) bool {
-		fn(e.Name, x.idOf(dir, e.Name, e.File), baseKinds[e.Kind])
+		fn(strings.Clone(e.Name), x.idOf(dir, e.Name, e.File), baseKinds[e.Kind])
 		return true
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -225,7 +226,8 @@ func (x *overlayObject) readlink() (string, error) {
 		return "", err
 	}
 	if s.usesImage() && (s.rec == nil || s.rec.Target == nil) {
-		return x.o.view().Readlink(s.ref.file)
+		target, err := x.o.view().Readlink(s.ref.file)
+		return strings.Clone(target), err // the image may be another when it is sent
 	}
 	return string(s.rec.Target), nil
 }

@@ -32,12 +32,13 @@ type Node struct {
 	View *rootfs.View
 }
 
-// Nodes finds nodes. It is asked for every call, and does not wait.
+// Nodes finds nodes.
 type Nodes interface {
-	// ByAddr finds the node that has an address.
+	// ByAddr finds the node that has an address. It is asked for every call, and
+	// does not wait.
 	ByAddr(addr netip.Addr) (Node, bool)
 	// ByDigest finds an image that a node may still run, by its manifest's
-	// digest; nil where it is not at hand.
+	// digest, and opens it where it must; nil where it is not at hand.
 	ByDigest(digest string) *rootfs.View
 }
 

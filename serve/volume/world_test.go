@@ -123,10 +123,10 @@ func (n *nodes) boots(addr string, v *rootfs.View) {
 // exports has nothing to read only.
 type exports struct{}
 
-func (exports) Export(string, netip.Addr) (nfs.FS, error) { return nil, fs.ErrNotExist }
-func (exports) ByID([16]byte, netip.Addr) (nfs.FS, error) { return nil, fs.ErrNotExist }
-func (exports) List(netip.Addr) []nfs.Export              { return nil }
-func (exports) Generation() uint64                        { return 0 }
+func (exports) Export(string, netip.Addr) (nfs.FS, error)       { return nil, fs.ErrNotExist }
+func (exports) ByID([16]byte, netip.Addr, bool) (nfs.FS, error) { return nil, fs.ErrNotExist }
+func (exports) List(netip.Addr) []nfs.Export                    { return nil }
+func (exports) Generation() uint64                              { return 0 }
 
 // The nodes' addresses, on the loopback network.
 const (

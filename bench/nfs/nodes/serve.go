@@ -116,7 +116,7 @@ func (e exports) Export(name string, _ netip.Addr) (nfs.FS, error) {
 	return nil, fs.ErrNotExist
 }
 
-func (e exports) ByID(id [16]byte, _ netip.Addr) (nfs.FS, error) {
+func (e exports) ByID(id [16]byte, _ netip.Addr, _ bool) (nfs.FS, error) {
 	if v := e.byID[id]; v != nil {
 		return v, nil
 	}

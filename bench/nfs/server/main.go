@@ -133,7 +133,7 @@ func (o one) Export(name string, _ netip.Addr) (nfs.FS, error) {
 	return o.view, nil
 }
 
-func (o one) ByID(id [16]byte, _ netip.Addr) (nfs.FS, error) {
+func (o one) ByID(id [16]byte, _ netip.Addr, _ bool) (nfs.FS, error) {
 	if id != o.view.ID() {
 		return nil, fs.ErrNotExist
 	}
