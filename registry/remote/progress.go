@@ -63,16 +63,28 @@ type metered struct {
 	io.Reader
 	m *meter
 	d digest.Digest
-	n int64
+
+	mu   sync.Mutex
+	n    int64
+	over bool
 }
 
 func (r *metered) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
-	r.n += int64(n)
-	if n > 0 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n > 0 && !r.over {
+		r.n += int64(n)
 		r.m.moved(r.d, int64(n))
 	}
 	return n, err
 }
 
-func (r *metered) takeBack() { r.m.moved(r.d, -r.n); r.n = 0 }
+// takeBack ends the counting: net/http may go on reading a request's body after
+// it has answered (http.RoundTripper).
+func (r *metered) takeBack() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.over = true
+	r.m.moved(r.d, -r.n)
+}
