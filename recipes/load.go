@@ -60,6 +60,9 @@ func loadFrom(name string, data []byte) (*Recipe, Findings, error) {
 	return r, found, nil
 }
 
+// ErrDirectory is matched by Load's error where a recipe's name is a folder's.
+var ErrDirectory = errors.New("is a directory")
+
 // readRecipe reads at most one byte more than a recipe may have.
 func readRecipe(name string) ([]byte, error) {
 	f, err := os.Open(name)
@@ -68,7 +71,7 @@ func readRecipe(name string) ([]byte, error) {
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err == nil && info.IsDir() {
-		return nil, fmt.Errorf("it is a folder; name the .yaml file in it")
+		return nil, fmt.Errorf("it %w; name the .yaml file in it", ErrDirectory)
 	}
 	return io.ReadAll(io.LimitReader(f, MaxRecipe+1))
 }

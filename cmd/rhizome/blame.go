@@ -65,7 +65,7 @@ func blame(m *serve.Machine, p string) (blamed, error) {
 		n, err = madeUnder(m, n, p)
 	}
 	if err != nil {
-		return b, fmt.Errorf("looking for %q: %w", p, err)
+		return b, noFile(p, err)
 	}
 	l := m.Layers[n]
 	b.Layer, b.Digest = n+1, l.Digest

@@ -14,6 +14,7 @@ import (
 	"rhizome/recipes"
 	"rhizome/registry"
 	"rhizome/registry/ref"
+	"rhizome/registry/store"
 	"rhizome/stages"
 
 	"github.com/opencontainers/go-digest"
@@ -160,6 +161,9 @@ store, and print the index digest as the last line.
 RECIPE is a file, or the name of a shipped recipe (debian-demo, say).`,
 		Args: exact(1, "one recipe"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkBuild(tags, flags.jobs); err != nil {
+				return err
+			}
 			b, err := a.builder(cmd.Context(), args[0], flags)
 			if err != nil {
 				return err
@@ -175,6 +179,19 @@ RECIPE is a file, or the name of a shipped recipe (debian-demo, say).`,
 	f.StringVar(&flags.nodes, "node", "", "build these nodes alone, as in n[1-4]")
 	f.IntVarP(&flags.jobs, "jobs", "j", runtime.NumCPU(), "how many processes may run at once")
 	return cmd
+}
+
+// checkBuild refuses what would only be refused once all is built.
+func checkBuild(tags []string, jobs int) error {
+	if jobs < 1 {
+		return usagef("--jobs is at least 1, not %d", jobs)
+	}
+	for _, t := range tags {
+		if err := store.CheckTag(t); err != nil {
+			return &usageError{fmt.Errorf("--tag: %w", err)}
+		}
+	}
+	return nil
 }
 
 func (a *app) build(ctx context.Context, b *builder, tags []string, cacheTo string) error {

@@ -34,7 +34,7 @@ is sent to the network but with --probe.
 
 Without an argument the host is checked alone; a recipe is checked by lint, and
 the host for building it; a cluster or image node by node. The exit code is 6 if
-anything was found.`,
+anything was found, and 2 if the recipe is invalid: nothing else is looked at then.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usagef("doctor takes one recipe, cluster or image, or none; see rhizome doctor --help")
@@ -50,6 +50,8 @@ anything was found.`,
 	f.StringVar(&o.dhcp, "dhcp", "server", "how serve is to answer DHCP: server, proxy or off")
 	f.StringVar(&o.frameCache, "frame-cache", "", "the memory that serve is to take for decoded pieces of layers")
 	f.StringVar(&o.purpose, "for", "both", "what this machine does: build, serve or both")
+	_ = cmd.RegisterFlagCompletionFunc("dhcp", oneOf("server", "proxy", "off"))
+	_ = cmd.RegisterFlagCompletionFunc("for", oneOf("build", "serve", "both"))
 	f.BoolVar(&o.probe, "probe", false, "ask on the wire for other DHCP servers and for machines that have these addresses (some five seconds)")
 	return a.jsonFlag(cmd)
 }

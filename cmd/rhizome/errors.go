@@ -3,11 +3,13 @@ package main
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"strings"
 	"syscall"
 
 	"rhizome/recipes"
 	"rhizome/registry/layout"
+	"rhizome/registry/ref"
 	"rhizome/registry/remote"
 	"rhizome/registry/store"
 	"rhizome/serve"
@@ -18,6 +20,13 @@ func isConflict(err error) bool {
 	var conflict *store.ConflictError
 	var inUse *store.InUseError
 	return isBusy(err) || errors.As(err, &conflict) || errors.As(err, &inUse) || errors.Is(err, syscall.EADDRINUSE)
+}
+
+// isMisspelt: an argument that can mean nothing, wherever that was found.
+func isMisspelt(err error) bool {
+	var reference *ref.SyntaxError
+	var name *store.NameError
+	return errors.As(err, &reference) || errors.As(err, &name) || isInvalidRecipe(err) || errors.Is(err, recipes.ErrDirectory)
 }
 
 func isNotFound(err error) bool {
@@ -56,6 +65,12 @@ func isInvalidRecipe(err error) bool {
 func isDiskFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
 		err != nil && strings.Contains(strings.ToLower(err.Error()), syscall.ENOSPC.Error())
+}
+
+// isOutput: what failed is not the store's but where the results go.
+func isOutput(err error) bool {
+	var at *fs.PathError
+	return errors.As(err, &at) && at.Path == os.Stdout.Name()
 }
 
 // hinted is any error that knows its own remedy.

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
+
+	"rhizome/registry/layout"
 )
 
 // Exit codes, as the manual lists them.
@@ -50,13 +53,13 @@ func (a *app) exit(ctx context.Context, err error) int {
 	}
 	code := exitCode(ctx, err)
 	if code == exitInterrupted {
-		fmt.Fprintln(a.err, "rhizome: interrupted; nothing half done is left behind")
+		fmt.Fprintln(a.err, "rhizome: interrupted; nothing half done has a name, and the next run goes on from what was finished")
 		return code
 	}
 	if !errors.Is(err, errReported) {
 		a.printTail(err)
 		fmt.Fprintf(a.err, "rhizome: %v\n", err)
-		if h := hint(err); h != "" {
+		if h := hint(err); h != "" && !strings.Contains(err.Error(), h) {
 			fmt.Fprintf(a.err, "rhizome: hint: %s\n", h)
 		}
 	}
@@ -83,7 +86,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitInterrupted
 	case errors.As(err, &coded):
 		return coded.code
-	case errors.As(err, &usage), isInvalidRecipe(err):
+	case errors.As(err, &usage), isMisspelt(err), strings.HasPrefix(err.Error(), "unknown command "): // cobra's own has no type
 		return exitUsage
 	case isConflict(err):
 		return exitConflict
@@ -99,13 +102,18 @@ func exitCode(ctx context.Context, err error) int {
 // operating system said. Most errors carry theirs in their sentence.
 func hint(err error) string {
 	var h hinted
+	var image *layout.NotFoundError
 	switch {
 	case errors.As(err, &h) && h.Hint() != "":
 		return h.Hint()
+	case strings.Contains(err.Error(), "--store"), isOutput(err):
+		return "" // it says what to do, or there is nothing to say
 	case isDiskFull(err):
 		return "free some space where the store lies, or name another one with --store; the store is as it was"
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
-		return "run it as root, or name a store of your own with --store"
+		return "run it as root, or as a user who may"
+	case errors.As(err, &image) && !strings.Contains(err.Error(), "rhizome images"):
+		return "`rhizome images` lists what is there; --store or RHIZOME_STORE names another store"
 	}
 	return ""
 }

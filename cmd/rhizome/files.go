@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 
 	"rhizome/registry/store"
@@ -109,10 +111,21 @@ func (a *app) lsCommand() *cobra.Command {
 	return a.jsonFlag(cmd)
 }
 
+// noFile is why a path of a root cannot be had.
+func noFile(p string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &codeError{fmt.Errorf("the node's root has no %q; rhizome ls lists what is there", p), exitNotFound}
+	case errors.Is(err, rootfs.ErrIsDir):
+		return fmt.Errorf("%q is a directory in the node's root; rhizome ls lists it", p)
+	}
+	return fmt.Errorf("in the node's root: %w", err)
+}
+
 func list(v *rootfs.View, p string, recursive bool) ([]listed, error) {
 	f, err := v.Resolve(p)
 	if err != nil {
-		return nil, fmt.Errorf("looking for %q: %w", p, err)
+		return nil, noFile(p, err)
 	}
 	p = path.Clean("/" + p)
 	a, err := v.Attr(f)
@@ -211,20 +224,38 @@ func (a *app) printListed(files []listed) error {
 }
 
 func (a *app) catCommand() *cobra.Command {
-	return &cobra.Command{
+	return a.jsonFlag(&cobra.Command{
 		Use:   "cat REF NODE PATH",
 		Short: "Print a file of a node's merged root",
-		Args:  exact(3, "an image, a node and a path"),
+		Long: `Print a file of a node's merged root. With --json, print what ls does of it,
+with the content beside it, in base64.`,
+		Args: exact(3, "an image, a node and a path"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withView(cmd.Context(), args[0], args[1], func(v *rootfs.View) error {
-				r, err := v.Open(args[2])
-				if err != nil {
-					return fmt.Errorf("opening %q: %w", args[2], err)
-				}
-				defer r.Close()
-				_, err = io.Copy(a.out, r)
-				return err
-			})
+			return a.withView(cmd.Context(), args[0], args[1], func(v *rootfs.View) error { return a.cat(v, args[2]) })
 		},
+	})
+}
+
+func (a *app) cat(v *rootfs.View, p string) error {
+	r, err := v.Open(p)
+	if err != nil {
+		return noFile(p, err)
 	}
+	defer r.Close()
+	if !a.json {
+		_, err = io.Copy(a.out, r)
+		return err
+	}
+	about, err := describe(v, path.Clean("/"+p), r.File())
+	if err != nil {
+		return err
+	}
+	content, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	return encodeJSON(a.out, struct {
+		listed
+		Content []byte `json:"content"`
+	}{about, content})
 }

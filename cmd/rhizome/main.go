@@ -7,6 +7,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -64,11 +65,47 @@ something; 130 interrupted.`,
 	f := root.PersistentFlags()
 	f.StringVar(&a.storeDir, "store", "", "the store's folder (default: $RHIZOME_STORE, else the system's or the user's state directory)")
 	f.StringVar(&a.progress, "progress", "auto", "how to show progress: auto, plain, json or none")
+	_ = root.RegisterFlagCompletionFunc("progress", oneOf("auto", "plain", "json", "none"))
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "say only what went wrong")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "say more: the tools' output and debug messages")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(a.verbs()...)
+	root.Version = version
+	root.SetVersionTemplate("rhizome {{.Version}}\n")
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		strictGroup(cmd)
+	}
 	return root
+}
+
+// oneOf completes a flag that takes one of these words. That the flag is there is
+// for its own line to say.
+func oneOf(words ...string) cobra.CompletionFunc {
+	return cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
+}
+
+// strictGroup refuses an argument that is no verb of a group; cobra would print
+// the help of the group, or of the whole program, and exit with 0.
+func strictGroup(cmd *cobra.Command) {
+	switch {
+	case cmd.Name() == "help":
+		cmd.Run, cmd.RunE = nil, func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return usagef("there is no verb %q; rhizome --help lists them", strings.Join(args, " "))
+			}
+			return about.Help()
+		}
+	case cmd.HasSubCommands() && !cmd.Runnable():
+		cmd.Args, cmd.RunE = nil, func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("%s has no verb %q; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())
+			}
+			return cmd.Help()
+		}
+	}
 }
 
 func (a *app) prepare(cmd *cobra.Command, _ []string) error {
@@ -98,6 +135,6 @@ func exact(n int, what string) cobra.PositionalArgs {
 		if len(args) == n {
 			return nil
 		}
-		return usagef("%s takes %s; see rhizome %s --help", cmd.Name(), what, cmd.Name())
+		return usagef("%s takes %s; see %s --help", cmd.Name(), what, cmd.CommandPath())
 	}
 }

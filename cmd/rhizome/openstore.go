@@ -131,5 +131,11 @@ func resolve(ctx context.Context, s *store.Store, text string) (ocispec.Descript
 	if r.Remote() {
 		return ocispec.Descriptor{}, usagef("%q lies in a registry; `rhizome pull %s` brings it into the store first", text, text)
 	}
-	return s.Resolve(ctx, text)
+	d, err := s.Resolve(ctx, text)
+	if isNotFound(err) && r.Tag == "" && r.Digest == "" {
+		if pins, notCluster := s.Pins(r.Name); notCluster == nil {
+			return d, fmt.Errorf("%q is a cluster, and an image is wanted; its nodes boot %s: %w", text, pins.Boot, err)
+		}
+	}
+	return d, err
 }

@@ -59,6 +59,7 @@ with the image they began with.`,
 	f := cmd.Flags()
 	f.StringVarP(&o.iface, "interface", "i", "", "the network interface to answer on")
 	f.StringVar(&o.dhcp, "dhcp", "server", "server gives addresses, proxy leaves that to another DHCP server, off is silent")
+	_ = cmd.RegisterFlagCompletionFunc("dhcp", oneOf("server", "proxy", "off"))
 	f.StringVar(&o.frameCache, "frame-cache", "", "memory for decoded pieces of layers (default: an eighth of the machine's, at least 64M)")
 	f.StringSliceVar(&o.admin, "admin-network", nil, "a network (CIDR) or address that may read every node's root over NFS, as the nodes may; repeatable")
 	o.registry.add(cmd)

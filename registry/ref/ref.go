@@ -40,10 +40,23 @@ type Reference struct {
 func Parse(s string) (Reference, error) {
 	r, err := parse(s)
 	if err != nil {
-		return Reference{}, fmt.Errorf("reading the reference %q: %w", s, err)
+		return Reference{}, &SyntaxError{s, err}
 	}
 	return r, nil
 }
+
+// SyntaxError is a text that is no reference.
+type SyntaxError struct {
+	Text  string
+	Cause error
+}
+
+func (e *SyntaxError) Error() string {
+	return fmt.Sprintf("reading the reference %q: %v", e.Text, e.Cause)
+}
+
+// Unwrap gives the cause.
+func (e *SyntaxError) Unwrap() error { return e.Cause }
 
 func parse(s string) (Reference, error) {
 	if s == "" {
@@ -54,6 +67,10 @@ func parse(s string) (Reference, error) {
 	}
 	if d, err := digest.Parse(strings.TrimPrefix(s, "@")); err == nil {
 		return Reference{Digest: d}, nil
+	}
+	if strings.HasPrefix(s, "sha256:") || strings.HasPrefix(s, "sha512:") {
+		// It would be the name sha256 with a tag, which nobody means.
+		return Reference{}, notDigest(s)
 	}
 	var r Reference
 	rest, err := r.cutDigest(s)
@@ -71,10 +88,14 @@ func (r *Reference) cutDigest(s string) (string, error) {
 	}
 	d, err := digest.Parse(text)
 	if err != nil {
-		return "", fmt.Errorf("%q is no digest; one looks like sha256: and 64 hexadecimal digits", text)
+		return "", notDigest(text)
 	}
 	r.Digest = d
 	return rest, nil
+}
+
+func notDigest(text string) error {
+	return fmt.Errorf("%q is no digest; one looks like sha256: and 64 hexadecimal digits, as `rhizome images` prints it", text)
 }
 
 func (r *Reference) cutHost(s string) string {

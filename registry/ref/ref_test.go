@@ -36,6 +36,7 @@ func TestWhatIsNoReferenceSaysWhy(t *testing.T) {
 		"web:":                            "is no tag",
 		"web:a/b":                         "no host name",
 		"web@sha256:12":                   "64 hexadecimal",
+		"sha256:f9b4a42e079e":             "64 hexadecimal",
 		":1":                              "the name is missing",
 		"@sha256:" + hex[:63]:             "no digest",
 		"../web":                          "no host name",

@@ -111,16 +111,20 @@ func (s *Store) LockKey(ctx context.Context, key digest.Digest) (unlock func(), 
 	return durable.Lock(ctx, s.path(dirLocks, key.Encoded()+".lock"), durable.Exclusive)
 }
 
+// workPrefix begins the names of WorkDir's folders in tmp/; the key follows, cut.
+const workPrefix = "work-"
+
 // WorkDir is a folder that belongs to a key and is kept until somebody removes
-// it: a build that was stopped goes on there.
+// it, or nobody has used it for workAge: a build that was stopped goes on there.
 func (s *Store) WorkDir(key digest.Digest) (string, error) {
 	if err := key.Validate(); err != nil {
 		return "", fmt.Errorf("making a folder for the step %q: %w", key, err)
 	}
-	dir := s.path(dirTemp, "work-"+key.Encoded()[:32])
+	dir := s.path(dirTemp, workPrefix+key.Encoded()[:32])
 	if err := s.fs.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("making the folder %q: %w", dir, durable.Hint(err))
 	}
+	_ = os.Chtimes(dir, s.now(), s.now()) // it is in use; what is written lies deeper
 	return dir, nil
 }
 

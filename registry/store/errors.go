@@ -23,6 +23,16 @@ func (e *NotFoundError) Error() string {
 	return s
 }
 
+// NameError is a name that nothing in the store can have.
+type NameError struct {
+	// What would have the name: "cluster".
+	What, Name string
+}
+
+func (e *NameError) Error() string {
+	return fmt.Sprintf("%q is no name of a %s: it may not be empty, \".\" or \"..\", longer than 200 bytes, or hold a slash", e.Name, e.What)
+}
+
 // ConflictError says that somebody else changed what the caller was about to
 // change.
 type ConflictError struct {

@@ -325,3 +325,44 @@ func TestADamagedManifestStopsTheCollection(t *testing.T) {
 		t.Errorf("%d of %d blobs are left", len(after), len(before))
 	}
 }
+
+// A build that was stopped goes on in its folder; the folder of a step that nobody
+// builds any more went nowhere, and grew with every change of a recipe.
+func TestTheWorkOfAStepThatNobodyBuildsIsSwept(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	s := open(t, dir, store.Options{})
+	work := func(step string) (folder string, unlock func()) {
+		key := digest.FromString(step)
+		unlock, err := s.LockKey(ctx, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if folder, err = s.WorkDir(key); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(folder, "obj", "deep"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return folder, unlock
+	}
+	old, unlock := work("old")
+	unlock()
+	busy, unlockBusy := work("busy")
+	defer unlockBusy()
+	again, unlock := work("used again")
+	unlock()
+	age(t, s, 60*24*time.Hour)
+	other := filepath.Join(dir, "tmp", "somebody-elses")
+	if err := os.Mkdir(other, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.WorkDir(digest.FromString("used again")); err != nil {
+		t.Fatal(err)
+	}
+	open(t, dir, store.Options{}) // which sweeps
+	for folder, want := range map[string]bool{old: false, busy: true, again: true, other: true} {
+		if _, err := os.Stat(folder); (err == nil) != want {
+			t.Errorf("%s is there: %t, want %t", filepath.Base(folder), err == nil, want)
+		}
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"rhizome/registry/durable"
@@ -141,6 +142,9 @@ func (s *Store) checkSchema() error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	if errors.Is(err, syscall.ENOTDIR) {
+		return errors.New("it is a file; a store is a folder: name another one with --store")
+	}
 	if err != nil {
 		return durable.Hint(err)
 	}
@@ -244,7 +248,7 @@ func checkNode(node string) error {
 // checkName keeps names that become file names inside their folder.
 func checkName(what, name string) error {
 	if name == "" || name == "." || name == ".." || len(name) > 200 || strings.ContainsAny(name, "/\x00") {
-		return fmt.Errorf("%q is no name of a %s: it may not be empty, \".\" or \"..\", longer than 200 bytes, or hold a slash", name, what)
+		return &NameError{what, name}
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -14,6 +15,9 @@ import (
 const (
 	tempAge    = 24 * time.Hour
 	partialAge = 7 * 24 * time.Hour
+	// workAge is for folders in which a build that was stopped would go on: one of
+	// a step whose inputs changed is never asked for again.
+	workAge = 30 * 24 * time.Hour
 )
 
 // sweep removes what processes that died left in tmp/. It is housekeeping: what
@@ -47,13 +51,17 @@ func maxAge(root, path string) time.Duration {
 	if filepath.Dir(path) == filepath.Join(root, "partial") {
 		return partialAge
 	}
+	if strings.HasPrefix(filepath.Base(path), workPrefix) {
+		return workAge
+	}
 	return tempAge
 }
 
 // sweepOne removes a leftover, unless somebody holds its lock.
 func (s *Store) sweepOne(path string, e fs.DirEntry) {
 	if e.IsDir() {
-		return // stages keep their work there by key and clear it themselves
+		s.sweepWork(path)
+		return
 	}
 	if lock := lockOf(path); lock != "" {
 		release, ok, err := durable.TryLock(lock, durable.Exclusive)
@@ -64,6 +72,25 @@ func (s *Store) sweepOne(path string, e fs.DirEntry) {
 	}
 	if err := s.fs.Remove(path); err != nil {
 		s.log.Debug("leaving an old temporary file", "file", path, "error", err)
+	}
+}
+
+// sweepWork removes the folder of a step's work, unless the step is being built.
+// Any other folder is not ours.
+func (s *Store) sweepWork(dir string) {
+	key, ok := strings.CutPrefix(filepath.Base(dir), workPrefix)
+	if !ok {
+		return
+	}
+	if locks, _ := filepath.Glob(s.path(dirLocks, key+"*.lock")); len(locks) > 0 {
+		release, free, err := durable.TryLock(locks[0], durable.Exclusive)
+		if err != nil || !free {
+			return
+		}
+		defer release()
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		s.log.Debug("leaving the work of an old build", "folder", dir, "error", err)
 	}
 }
 

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -48,6 +49,12 @@ func (s *Store) Tag(ctx context.Context, d ocispec.Descriptor, name string) erro
 	})
 }
 
+// CheckTag says what is wrong with a name for an image of the store.
+func CheckTag(name string) error {
+	_, err := storeTag(name)
+	return err
+}
+
 // Untag drops a name. The image stays until it is collected.
 func (s *Store) Untag(ctx context.Context, name string) error {
 	tagged, err := storeTag(name)
@@ -71,7 +78,7 @@ func storeTag(name string) (string, error) {
 		return "", err
 	}
 	if r.Remote() || r.Name == "" || r.Digest != "" {
-		return "", fmt.Errorf("%q cannot be a tag in the store: write NAME or NAME:TAG", name)
+		return "", &ref.SyntaxError{Text: name, Cause: errors.New("it cannot be a tag in the store: write NAME or NAME:TAG")}
 	}
 	return r.Tagged(), nil
 }
