@@ -130,6 +130,8 @@ func (w *changeWalk) object(p string, id, dir uint64, name string, rec *record) 
 	switch {
 	case rec.Gone:
 		return
+	case id < fromImage && rec.Kind != kindDir && w.r.names[dir][name].Base != "":
+		c.What = "changed" // in place of the image's
 	case id < fromImage:
 		c.What = "added"
 	case id != rootID && id != imageID(dir, name) && (rec.Kind == kindDir || rec.Nlink < 2):

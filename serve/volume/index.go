@@ -42,6 +42,8 @@ type baseIndex struct {
 	refs []baseRef // by id
 	// links are the numbers of files with several names: that of the first.
 	links map[rootfs.File]uint64
+	// names are those of the directories that were asked for them last.
+	names map[uint64]map[uint64]string
 }
 
 // newBaseIndex reads the folder of a view that has a path.
@@ -146,14 +148,27 @@ func (x *baseIndex) each(dir uint64, fn func(name string, id uint64, k kind)) {
 	})
 }
 
-// nameOf finds the name that an object of the image has in its directory.
-func (x *baseIndex) nameOf(r baseRef) (name string) {
-	x.each(r.parent, func(each string, id uint64, _ kind) {
-		if id == r.id && name == "" {
-			name = each
+// maxNamed is how many directories' names are kept by number.
+const maxNamed = 64
+
+// nameOf finds the name that an object of the image has in its directory. The
+// overlay's lock is held for writing.
+func (x *baseIndex) nameOf(r baseRef) string {
+	names, known := x.names[r.parent]
+	if known {
+		return names[r.id]
+	}
+	names = map[uint64]string{}
+	x.each(r.parent, func(name string, id uint64, _ kind) {
+		if _, again := names[id]; !again {
+			names[id] = name
 		}
 	})
-	return name
+	if x.names == nil || len(x.names) >= maxNamed {
+		x.names = map[uint64]map[uint64]string{}
+	}
+	x.names[r.parent] = names
+	return names[r.id]
 }
 
 var baseKinds = map[rootfs.Kind]kind{rootfs.Regular: kindRegular, rootfs.Dir: kindDir, rootfs.Block: kindBlock,

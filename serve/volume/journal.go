@@ -37,8 +37,13 @@ type journal struct {
 
 const journalName = "journal"
 
-// maxLine is the longest transaction in bytes that is read.
-const maxLine = 64 << 20
+// maxLine is the longest transaction in bytes, without its end: some 400,000
+// changed files of a region. What is longer is not written, since it could not be
+// read.
+const maxLine = 256 << 20
+
+// errLong is a transaction beyond maxLine.
+var errLong = fmt.Errorf("more names change at once than the journal takes, which is %d MiB of records: write back less in one go", maxLine>>20)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -46,6 +51,9 @@ func encodeLine(tx []change) ([]byte, error) {
 	data, err := json.Marshal(tx)
 	if err != nil {
 		return nil, fmt.Errorf("writing down a change: %w", err)
+	}
+	if len(data) > maxLine-len("01234567 ") {
+		return nil, errLong
 	}
 	return fmt.Appendf(nil, "%08x %s\n", crc32.Checksum(data, castagnoli), data), nil
 }

@@ -3,6 +3,7 @@ package volume
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -216,6 +217,19 @@ func (o *overlay) copyUp(s state, keep int64) error {
 	}
 	o.fresh = false
 	return syncDir(filepath.Dir(f.Name()))
+}
+
+// content names the bytes of a file whose content is the image's; "" for a body
+// of the node's own.
+func (x *overlayObject) content() (string, error) {
+	x.o.mu.RLock()
+	defer x.o.mu.RUnlock()
+	s, err := x.o.state(x.n)
+	if err != nil || !s.usesImage() {
+		return "", err
+	}
+	d, err := x.o.view().BodyDigest(s.ref.file)
+	return fmt.Sprintf(" %x", d), err
 }
 
 func (x *overlayObject) readlink() (string, error) {

@@ -62,6 +62,10 @@ type change struct {
 	// Image is the manifest that the changes lie over now, and Path its folder.
 	Image string `json:"image,omitempty"`
 	Path  string `json:"path,omitempty"`
+	// Lease is one whose commit of a region, Commit, this transaction is; with
+	// no Commit, its holder was told.
+	Lease  string `json:"lease,omitempty"`
+	Commit string `json:"commit,omitempty"`
 }
 
 // records are all that a node changed, in memory.
@@ -71,10 +75,12 @@ type records struct {
 	next    uint64
 	image   string
 	folder  string
+	// done are the commits whose holders may ask yet, by lease.
+	done map[string]string
 }
 
 func newRecords() *records {
-	return &records{objects: map[uint64]*record{}, names: map[uint64]map[string]entry{}, next: 1}
+	return &records{objects: map[uint64]*record{}, names: map[uint64]map[string]entry{}, next: 1, done: map[string]string{}}
 }
 
 // apply carries out a transaction.
@@ -95,6 +101,10 @@ func (r *records) apply(tx []change) {
 			r.next = max(r.next, c.Next)
 		case c.Image != "" || c.Path != "":
 			r.image, r.folder = c.Image, c.Path
+		case c.Commit != "":
+			r.done[c.Lease] = c.Commit
+		case c.Lease != "":
+			delete(r.done, c.Lease)
 		}
 	}
 }
@@ -120,6 +130,9 @@ func (r *records) snapshot() []change {
 		for name, e := range names {
 			tx = append(tx, change{Dir: dir, Name: []byte(name), Entry: &e})
 		}
+	}
+	for lease, commit := range r.done {
+		tx = append(tx, change{Lease: lease, Commit: commit})
 	}
 	return tx
 }

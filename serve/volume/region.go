@@ -118,9 +118,6 @@ func (r *Regions) Lease(ctx context.Context, h nodeapi.Holder, req nodeapi.Lease
 	if err != nil {
 		return nodeapi.Lease{}, err
 	}
-	if _, ok := listing.x.tree.(regional); !ok && req.Mode == nodeapi.Write {
-		return nodeapi.Lease{}, wrong("%q can only be leased to read: it is kept as changes to an image", at[0].node)
-	}
 	l.Version, l.Bytes, l.Files = listing.version(), listing.bytes(), int64(len(listing.entries))
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
-	"os"
+	"maps"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,74 +16,6 @@ import (
 
 	"rhizome/serve/node/nodeapi"
 )
-
-// regionWorld has two nodes that share an export, mounted at /shared.
-func regionWorld(t *testing.T) (w *world, h1, h2 nodeapi.Holder) {
-	t.Helper()
-	needRoot(t)
-	w = newWorld(t, func(n *Node) { n.Shared = "/shared" })
-	return w, holderOf("n1", addr1), holderOf("n2", addr2)
-}
-
-func holderOf(name, addr string) nodeapi.Holder {
-	return nodeapi.Holder{Cluster: "c", Node: name, Boot: "b1", Addr: netip.MustParseAddr(addr)}
-}
-
-// sharedDir is where the shared export lies.
-func sharedDir(w *world) string { return filepath.Join(w.dir, "persist", "c", sharedOwner) }
-
-// lay writes files below the shared export, as the operator would.
-func lay(t *testing.T, w *world, files ...string) {
-	t.Helper()
-	for i := 0; i < len(files); i += 2 {
-		p := filepath.Join(sharedDir(w), files[i])
-		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(p, []byte(files[i+1]), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// shown is the tree below the shared export as text: path, mode, content.
-func shown(t *testing.T, w *world) string {
-	t.Helper()
-	var b strings.Builder
-	root := sharedDir(w)
-	err := filepath.Walk(root, func(p string, info os.FileInfo, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, _ := filepath.Rel(root, p)
-		if rel == "." || rel == stageName {
-			if rel == stageName {
-				return filepath.SkipDir
-			}
-			return nil
-		}
-		if strings.HasPrefix(rel, keptFolder) {
-			return nil
-		}
-		fmt.Fprintf(&b, "%s %v", rel, info.Mode())
-		if info.Mode().IsRegular() {
-			data, err := os.ReadFile(p)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(&b, " %s", data)
-		}
-		if target, err := os.Readlink(p); err == nil {
-			fmt.Fprintf(&b, " -> %s", target)
-		}
-		b.WriteByte('\n')
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
-}
 
 func leased(t *testing.T, w *world, h nodeapi.Holder, mode string, paths ...string) nodeapi.Lease {
 	t.Helper()
@@ -159,195 +91,284 @@ func commitTo(w *world, h nodeapi.Holder, id, commit string, body []byte) (nodea
 	return w.volumes.Regions().Commit(context.Background(), h, id, commit, bytes.NewReader(body))
 }
 
+// mustLeave holds a commit to what it may leave beside the tree: nothing.
+func (r *region) mustLeave(t *testing.T) {
+	t.Helper()
+	if left := r.left(); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
 func TestChangesToARegionBecomeTheServersAtOnce(t *testing.T) {
-	w, h1, _ := regionWorld(t)
-	lay(t, w, "src/a.c", "old a", "src/b.c", "old b", "src/sub/deep.c", "deep", "src/gone/x", "x", "other", "other")
-	if err := os.Link(filepath.Join(sharedDir(w), "src/b.c"), filepath.Join(sharedDir(w), "src/b2.c")); err != nil {
-		t.Fatal(err)
-	}
-	l := leased(t, w, h1, nodeapi.Write, "/shared/src")
-	tree := streamed(t, w, h1, l.ID)
-	if tree["shared/src/b2.c"].Typeflag != tar.TypeLink || tree["shared/src/b2.c"].Linkname != "shared/src/b.c" || tree["shared/other"] != nil || l.Bytes != 5+5+4+1 {
-		t.Fatalf("the stream has %v, %d bytes", tree, l.Bytes)
-	}
-	_, err := commitTo(w, h1, l.ID, "one", changesOf(t,
-		of(tar.TypeDir, "shared/src/", ""), wrote("shared/src/a.c", "new a"), wrote("shared/src/a.o", "object"), meta("shared/src/b.c", 0o600), of(tar.TypeLink, "shared/src/b2.c", "shared/src/b.c"),
-		removed("shared/src/gone"), of(tar.TypeSymlink, "shared/src/latest", "a.o"), of(tar.TypeDir, "shared/src/newdir/", ""), wrote("shared/src/newdir/f", "f")))
+	files := []string{"src/a.c", "old a", "src/b.c", "old b", "src/sub/deep.c", "deep", "src/gone/x", "x", "src/gone/y/z", "z", "src/file", "f", "src/dir/in", "in", "other", "other"}
+	onRegions(t, files, func(t *testing.T, r *region) {
+		r.link("src/b.c", "src/b2.c")
+		l := leased(t, r.world, r.h1, nodeapi.Write, r.on("src"))
+		tree := streamed(t, r.world, r.h1, l.ID)
+		if tree[r.in("src/b2.c")].Typeflag != tar.TypeLink || tree[r.in("src/b2.c")].Linkname != r.in("src/b.c") || tree[r.in("other")] != nil || l.Bytes != 5+5+4+1+1+1+2 {
+			t.Fatalf("the stream has %v, %d bytes", tree, l.Bytes)
+		}
+		_, err := commitTo(r.world, r.h1, l.ID, "one", changesOf(t,
+			of(tar.TypeDir, r.in("src")+"/", ""), wrote(r.in("src/a.c"), "new a"), wrote(r.in("src/a.o"), "object"), meta(r.in("src/b.c"), 0o600), of(tar.TypeLink, r.in("src/b2.c"), r.in("src/b.c")),
+			wrote(r.in("src/dir"), "a file now"), wrote(r.in("src/empty"), ""), of(tar.TypeDir, r.in("src/file")+"/", ""), wrote(r.in("src/file/g"), "g"),
+			removed(r.in("src/gone")), of(tar.TypeSymlink, r.in("src/latest"), "a.o"), of(tar.TypeDir, r.in("src/newdir")+"/", ""), wrote(r.in("src/newdir/f"), "f"),
+			of(tar.TypeLink, r.in("src/newdir/twice"), r.in("src/newdir/f")), of(tar.TypeFifo, r.in("src/pipe"), ""), removed(r.in("src/was-never"))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := `other 644 0:0 1 other
+src d755
+src/a.c 644 0:0 1 new a
+src/a.o 644 0:0 1 object
+src/b.c 600 7:0 2 old b
+src/b2.c 600 7:0 2 old b
+src/dir 644 0:0 1 a file now
+src/empty 644 0:0 1 
+src/file d755
+src/file/g 644 0:0 1 g
+src/latest -> a.o
+src/newdir d755
+src/newdir/f 644 0:0 2 f
+src/newdir/twice 644 0:0 2 f
+src/pipe 7 755
+src/sub d755
+src/sub/deep.c 644 0:0 1 deep
+`
+		if got := r.shown(); got != want {
+			t.Errorf("the export is\n%s\nand not\n%s", got, want)
+		}
+		for _, p := range []string{"src/a.c", "src/empty"} {
+			if at := streamed(t, r.world, r.h1, l.ID)[r.in(p)].ModTime; at.UnixNano() != 1_700_000_000_000_000_042 {
+				t.Errorf("the time of %s is %v", p, at)
+			}
+		}
+		r.mustLeave(t)
+		if _, err := commitTo(r.world, r.h1, l.ID, "one", nil); err != nil {
+			t.Errorf("the same commit again, whose answer was lost: %v", err)
+		}
+		if _, err := commitTo(r.world, r.h1, l.ID, "two", changesOf(t, wrote(r.in("src/a.c"), "newer a"), removed(r.in("src/file")))); err != nil {
+			t.Errorf("a second commit under the lease: %v", err)
+		}
+		seen := r.shown()
+		r.restart()
+		if again := r.shown(); again != seen || !strings.Contains(seen, "src/a.c 644 0:0 1 newer a\n") {
+			t.Errorf("before the server was started again\n%s\nand then\n%s", seen, again)
+		}
+	})
+}
+
+// What is around a change stays as it is: the times of folders that the node
+// says nothing of, and names of a file that lie out of the region.
+func TestWhatIsAroundARegionStays(t *testing.T) {
+	onRegions(t, []string{"src/a", "a", "src/b", "b", "src/sub/c", "c"}, func(t *testing.T, r *region) {
+		r.link("src/a", "outside")
+		r.link("src/sub/c", "src/c")
+		timesOf := func() map[string]moment {
+			all := map[string]moment{}
+			for _, p := range []string{"src", "src/sub", "."} {
+				if p == "." && r.kind == "disk" {
+					continue // the stage of commits is made in it
+				}
+				r.at(path.Join(p, "x"), func(dir object, _ string) error {
+					a, err := dir.attr()
+					all[p] = a.mtime
+					return err
+				})
+			}
+			return all
+		}
+		before := timesOf()
+		l := leased(t, r.world, r.h1, nodeapi.Write, r.on("src"))
+		streamed(t, r.world, r.h1, l.ID)
+		if _, err := commitTo(r.world, r.h1, l.ID, "1", changesOf(t, meta(r.in("src/a"), 0o600), removed(r.in("src/b")), wrote(r.in("src/sub/c"), "new c"), of(tar.TypeLink, r.in("src/c"), r.in("src/sub/c")))); err != nil {
+			t.Fatal(err)
+		}
+		want := "outside 644 0:0 1 a\nsrc d755\nsrc/a 600 7:0 1 a\nsrc/c 644 0:0 2 new c\nsrc/sub d755\nsrc/sub/c 644 0:0 2 new c\n"
+		if got := r.shown(); got != want {
+			t.Errorf("the export is\n%s\nand not\n%s", got, want)
+		}
+		if now := timesOf(); !maps.Equal(now, before) {
+			t.Errorf("the folders' times were %v and are %v", before, now)
+		}
+		// A lease of single files: both, or none.
+		r.must(t, r.world.volumes.Regions().Free(r.h1, l.ID))
+		l = leased(t, r.world, r.h1, nodeapi.Write, r.on("outside"), r.on("src/a"))
+		streamed(t, r.world, r.h1, l.ID)
+		if _, err := commitTo(r.world, r.h1, l.ID, "2", changesOf(t, wrote(r.in("outside"), "out"), meta(r.in("src/a"), 0o640))); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.shown(); !strings.HasPrefix(got, "outside 644 0:0 1 out\nsrc d755\nsrc/a 640 7:0 1 a\n") {
+			t.Errorf("after a commit of two files, the export is\n%s", got)
+		}
+		if now := timesOf(); !maps.Equal(now, before) {
+			t.Errorf("the folders' times were %v and are %v", before, now)
+		}
+	})
+}
+
+func (r *region) must(t *testing.T, err error) {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `other -rw-r--r-- other
-src drwxr-xr-x
-src/a.c -rw-r--r-- new a
-src/a.o -rw-r--r-- object
-src/b.c -rw------- old b
-src/b2.c -rw------- old b
-src/latest Lrwxrwxrwx -> a.o
-src/newdir drwxr-xr-x
-src/newdir/f -rw-r--r-- f
-src/sub drwxr-xr-x
-src/sub/deep.c -rw-r--r-- deep
-`
-	if got := shown(t, w); got != want {
-		t.Errorf("the export is\n%s\nand not\n%s", got, want)
-	}
-	info, err := os.Stat(filepath.Join(sharedDir(w), "src/a.c"))
-	if err != nil || info.ModTime().UnixNano() != 1_700_000_000_000_000_042 {
-		t.Errorf("its time is %v, %v", info.ModTime(), err)
-	}
-	if left, _ := os.ReadDir(filepath.Join(sharedDir(w), stageName)); len(left) != 0 {
-		t.Errorf("%d stages are left", len(left))
-	}
-	if _, err := commitTo(w, h1, l.ID, "one", nil); err != nil {
-		t.Errorf("the same commit again, whose answer was lost: %v", err)
-	}
-	if _, err := commitTo(w, h1, l.ID, "two", changesOf(t, wrote("shared/src/a.c", "newer a"))); err != nil {
-		t.Errorf("a second commit under the lease: %v", err)
-	}
 }
 
-func TestTwoNodesCannotWriteOneRegion(t *testing.T) {
-	w, h1, h2 := regionWorld(t)
-	lay(t, w, "src/a", "a", "src/sub/b", "b", "data/c", "c")
-	l := leased(t, w, h1, nodeapi.Write, "/shared/src/sub")
-	for _, p := range []string{"/shared/src", "/shared/src/sub", "/shared/src/sub/b"} {
-		for _, mode := range []string{nodeapi.Write, nodeapi.Read} {
-			_, err := w.volumes.Regions().Lease(t.Context(), h2, nodeapi.LeaseRequest{Paths: []string{p}, Mode: mode, TTL: 60})
-			var taken *nodeapi.ConflictError
-			if !errors.As(err, &taken) || taken.Conflict.Holder != "n1" {
-				t.Errorf("%s of %s: %v", mode, p, err)
+func TestTwoCannotWriteOneRegion(t *testing.T) {
+	onRegions(t, []string{"src/a", "a", "src/sub/b", "b", "data/c", "c"}, func(t *testing.T, r *region) {
+		l := leased(t, r.world, r.h1, nodeapi.Write, r.on("src/sub"))
+		for _, p := range []string{"src", "src/sub", "src/sub/b"} {
+			for _, mode := range []string{nodeapi.Write, nodeapi.Read} {
+				_, err := r.volumes.Regions().Lease(t.Context(), r.h2, nodeapi.LeaseRequest{Paths: []string{r.on(p)}, Mode: mode, TTL: 60})
+				var taken *nodeapi.ConflictError
+				if !errors.As(err, &taken) || taken.Conflict.Holder != "n1" {
+					t.Errorf("%s of %s: %v", mode, p, err)
+				}
 			}
 		}
-	}
-	leased(t, w, h2, nodeapi.Write, "/shared/src/a", "/shared/data")
-	if err := w.volumes.Regions().Free(h2, l.ID); err == nil {
-		t.Error("another node freed the lease")
-	}
-	if err := w.volumes.Regions().Rebooted("c", "n1"); err != nil {
-		t.Fatal(err)
-	}
-	leased(t, w, h2, nodeapi.Read, "/shared/src/sub")
-	leased(t, w, h1, nodeapi.Read, "/shared/src/sub")
+		leased(t, r.world, r.h2, nodeapi.Write, r.on("src/a"), r.on("data"))
+		if err := r.volumes.Regions().Free(holderOf("n2", addr2), l.ID); err == nil {
+			t.Error("another node freed the lease")
+		}
+		r.must(t, r.volumes.Regions().Rebooted("c", "n1"))
+		leased(t, r.world, r.h2, nodeapi.Read, r.on("src/sub"))
+		leased(t, r.world, r.h1, nodeapi.Read, r.on("src/sub"))
+	})
 }
 
 func TestARegionThatChangedMeanwhileIsNotOverwritten(t *testing.T) {
-	for name, meddle := range map[string]func(w *world, h1, h2 nodeapi.Holder, id string){
-		"written": func(w *world, _, _ nodeapi.Holder, _ string) { lay(t, w, "src/a", "theirs, longer") },
-		"added":   func(w *world, _, _ nodeapi.Holder, _ string) { lay(t, w, "src/sub/new", "theirs") },
-		"mode":    func(w *world, _, _ nodeapi.Holder, _ string) { os.Chmod(filepath.Join(sharedDir(w), "src/a"), 0o600) },
-		"lease ended and taken": func(w *world, _, h2 nodeapi.Holder, _ string) {
-			w.later(time.Hour)
-			leased(t, w, h2, nodeapi.Write, "/shared/src")
+	for name, meddle := range map[string]func(t *testing.T, r *region){
+		"written": func(_ *testing.T, r *region) { r.lay("src/a", "theirs, longer") },
+		"replaced": func(_ *testing.T, r *region) {
+			r.at("src/a", func(dir object, name string) error { return dir.remove(name, false) })
+			r.lay("src/a", "ours")
+		},
+		"added": func(_ *testing.T, r *region) { r.lay("src/sub/new", "theirs") },
+		"mode":  func(_ *testing.T, r *region) { r.chmod("src/a", 0o600) },
+		"lease ended and taken": func(t *testing.T, r *region) {
+			r.later(time.Hour)
+			leased(t, r.world, r.h2, nodeapi.Write, r.on("src"))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w, h1, h2 := regionWorld(t)
-			lay(t, w, "src/a", "ours", "src/sub/b", "b")
-			l := leased(t, w, h1, nodeapi.Write, "/shared/src")
-			streamed(t, w, h1, l.ID)
-			meddle(w, h1, h2, l.ID)
-			before := shown(t, w)
-			changes := changesOf(t, wrote("shared/src/a", "mine"), removed("shared/src/sub"))
-			_, err := commitTo(w, h1, l.ID, "c", changes)
-			var conflict *nodeapi.ConflictError
-			if !errors.As(err, &conflict) || !strings.HasPrefix(conflict.Conflict.Kept, "/shared/.kept/src-") {
-				t.Fatalf("the commit says %v", err)
-			}
-			if after := shown(t, w); after != before {
-				t.Errorf("the export became\n%s", after)
-			}
-			kept, err := os.ReadFile(filepath.Join(sharedDir(w), strings.TrimPrefix(conflict.Conflict.Kept, "/shared/")))
-			if err != nil || !bytes.Equal(kept, changes) {
-				t.Errorf("what is kept: %d bytes, %v", len(kept), err)
-			}
+			onRegions(t, []string{"src/a", "ours", "src/sub/b", "b"}, func(t *testing.T, r *region) {
+				l := leased(t, r.world, r.h1, nodeapi.Write, r.on("src"))
+				streamed(t, r.world, r.h1, l.ID)
+				meddle(t, r)
+				before := r.shown()
+				changes := changesOf(t, wrote(r.in("src/a"), "mine"), removed(r.in("src/sub")))
+				_, err := commitTo(r.world, r.h1, l.ID, "c", changes)
+				var conflict *nodeapi.ConflictError
+				if !errors.As(err, &conflict) || !strings.HasPrefix(conflict.Conflict.Kept, r.on(".kept/src-")) {
+					t.Fatalf("the commit says %v", err)
+				}
+				if after := r.shown(); after != before {
+					t.Errorf("the export became\n%s", after)
+				}
+				kept := r.read(strings.TrimPrefix(conflict.Conflict.Kept, r.mount+"/"))
+				if !bytes.Equal(kept, changes) {
+					t.Errorf("what is kept: %d bytes", len(kept))
+				}
+				r.mustLeave(t)
+			})
 		})
 	}
 }
 
 func TestALeaseOutlivesTheServer(t *testing.T) {
-	w, h1, h2 := regionWorld(t)
-	lay(t, w, "src/a", "a")
-	l := leased(t, w, h1, nodeapi.Write, "/shared/src")
-	streamed(t, w, h1, l.ID)
-	w.restart()
-	if _, err := w.volumes.Regions().Lease(t.Context(), h2, nodeapi.LeaseRequest{Paths: []string{"/shared"}, Mode: nodeapi.Read, TTL: 60}); err == nil {
-		t.Error("another node leased it after the restart")
-	}
-	if _, err := w.volumes.Regions().Renew(h1, l.ID, time.Minute); err != nil {
-		t.Error(err)
-	}
-	if _, err := commitTo(w, h1, l.ID, "c", changesOf(t, wrote("shared/src/a", "b"))); err != nil {
-		t.Error(err)
-	}
+	onRegions(t, []string{"src/a", "a"}, func(t *testing.T, r *region) {
+		l := leased(t, r.world, r.h1, nodeapi.Write, r.on("src"))
+		streamed(t, r.world, r.h1, l.ID)
+		r.restart()
+		if _, err := r.volumes.Regions().Lease(t.Context(), r.h2, nodeapi.LeaseRequest{Paths: []string{r.mount}, Mode: nodeapi.Read, TTL: 60}); err == nil {
+			t.Error("another leased it after the restart")
+		}
+		if _, err := r.volumes.Regions().Renew(r.h1, l.ID, time.Minute); err != nil {
+			t.Error(err)
+		}
+		r.later(time.Hour) // nobody took it: the changes go through
+		if _, err := commitTo(r.world, r.h1, l.ID, "c", changesOf(t, wrote(r.in("src/a"), "b"))); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestWhatANodeMaySendBackIsInsideOfTheRegion(t *testing.T) {
-	w, h1, _ := regionWorld(t)
-	lay(t, w, "src/a", "a", "src/sub/b", "b", "secret", "s")
-	if err := os.Symlink("/etc", filepath.Join(sharedDir(w), "src/etc")); err != nil {
-		t.Fatal(err)
-	}
-	l := leased(t, w, h1, nodeapi.Write, "/shared/src")
-	streamed(t, w, h1, l.ID)
-	before := shown(t, w)
-	for name, edits := range map[string][]tarEdit{
-		"above":              {wrote("shared/secret", "x")},
-		"dots":               {wrote("shared/src/../secret", "x")},
-		"other mount":        {wrote("etc/passwd", "x")},
-		"over a symlink":     {wrote("shared/src/etc/passwd", "x")},
-		"over a new symlink": {of(tar.TypeSymlink, "shared/src/out", "/etc"), wrote("shared/src/out/passwd", "x")},
-		"link outside":       {of(tar.TypeLink, "shared/src/out", "shared/secret")},
-		"twice":              {wrote("shared/src/x", "x"), wrote("shared/src/x", "y")},
-		"the region":         {removed("shared/src")},
-		"the region a file":  {wrote("shared/src", "x")},
-		"device":             {of(tar.TypeBlock, "shared/src/sda", "")},
-		"in a file":          {wrote("shared/src/a/x", "x")},
-		"no folder":          {wrote("shared/src/missing/x", "x")},
-	} {
-		if _, err := commitTo(w, h1, l.ID, name, changesOf(t, edits...)); err == nil {
-			t.Errorf("%s was taken", name)
+	onRegions(t, []string{"src/a", "a", "src/sub/b", "b", "secret", "s"}, func(t *testing.T, r *region) {
+		r.symlink("src/etc", "/etc")
+		l := leased(t, r.world, r.h1, nodeapi.Write, r.on("src"))
+		streamed(t, r.world, r.h1, l.ID)
+		before := r.shown()
+		bad := map[string][]tarEdit{
+			"above":              {wrote(r.in("secret"), "x")},
+			"dots":               {wrote(r.in("src")+"/../secret", "x")},
+			"other mount":        {wrote("usr/passwd", "x")},
+			"over a symlink":     {wrote(r.in("src/etc/passwd"), "x")},
+			"over a new symlink": {of(tar.TypeSymlink, r.in("src/out"), "/etc"), wrote(r.in("src/out/passwd"), "x")},
+			"link outside":       {of(tar.TypeLink, r.in("src/out"), r.in("secret"))},
+			"link to a folder":   {of(tar.TypeLink, r.in("src/out"), r.in("src/sub"))},
+			"bytes of a folder":  {meta(r.in("src/sub"), 0o600)},
+			"bytes of nothing":   {meta(r.in("src/none"), 0o600)},
+			"twice":              {wrote(r.in("src/x"), "x"), wrote(r.in("src/x"), "y")},
+			"the region":         {removed(r.in("src"))},
+			"the region a file":  {wrote(r.in("src"), "x")},
+			"in a file":          {wrote(r.in("src/a/x"), "x")},
+			"no folder":          {wrote(r.in("src/missing/x"), "x")},
+			"half of it":         {wrote(r.in("src/a"), "new"), wrote(r.in("src/missing/x"), "x")},
 		}
-		if after := shown(t, w); after != before {
-			t.Fatalf("%s: the export became\n%s", name, after)
+		if r.kind == "disk" {
+			bad["device"] = []tarEdit{of(tar.TypeBlock, r.in("src/sda"), "")}
 		}
-	}
-	if _, err := commitTo(w, h1, l.ID, "cut", changesOf(t, wrote("shared/src/a", strings.Repeat("x", 5000)))[:3000]); err == nil {
-		t.Error("changes that were cut off were taken")
-	}
-	for _, p := range []string{"/shared", "/shared/missing", "/shared/src/etc", "/other/x", "/shared/.rhizome"} {
-		if l, err := w.volumes.Regions().Lease(t.Context(), h1, nodeapi.LeaseRequest{Paths: []string{p}, Mode: nodeapi.Write, TTL: 60}); err == nil {
-			t.Errorf("%s was leased: %+v", p, l)
+		for name, edits := range bad {
+			if _, err := commitTo(r.world, r.h1, l.ID, name, changesOf(t, edits...)); err == nil {
+				t.Errorf("%s was taken", name)
+			}
+			if after := r.shown(); after != before {
+				t.Fatalf("%s: the export became\n%s", name, after)
+			}
+			r.mustLeave(t)
 		}
-	}
+		if _, err := commitTo(r.world, r.h1, l.ID, "cut", changesOf(t, wrote(r.in("src/a"), strings.Repeat("x", 5000)))[:3000]); err == nil {
+			t.Error("changes that were cut off were taken")
+		}
+		for _, p := range []string{r.mount, r.on("missing"), r.on("src/etc"), "/other/x", r.on(stageName)} {
+			if l, err := r.volumes.Regions().Lease(t.Context(), r.h1, nodeapi.LeaseRequest{Paths: []string{p}, Mode: nodeapi.Write, TTL: 60}); err == nil {
+				t.Errorf("%s was leased: %+v", p, l)
+			}
+		}
+	})
 }
 
 // Who reads a region over NFS while it is written back gets the old bytes, the
 // new ones, or is told that its handle is stale.
 func TestAnNFSClientNeverReadsAMix(t *testing.T) {
-	w, h1, _ := regionWorld(t)
-	lay(t, w, "src/a", "old", "src/same", "same", "src/dir/b", "old b")
-	c := w.dial(addr2)
-	root := c.mustMount("/shared/c")
-	handles := map[string]handle{}
-	for _, p := range []string{"src", "src/a", "src/same", "src/dir", "src/dir/b"} {
-		handles[p] = c.walk(root, strings.Split(p, "/")...)
-	}
-	l := leased(t, w, h1, nodeapi.Write, "/shared/src")
-	streamed(t, w, h1, l.ID)
-	if _, err := commitTo(w, h1, l.ID, "c", changesOf(t, wrote("shared/src/a", "new"), removed("shared/src/dir"))); err != nil {
-		t.Fatal(err)
-	}
-	for p, want := range map[string]status{"src": statusStale, "src/a": statusStale, "src/same": statusOK, "src/dir": statusStale, "src/dir/b": statusStale} {
-		if _, got := c.getattr(handles[p]); got != want {
-			t.Errorf("the old handle of %s gives %v, and not %v", p, got, want)
+	onRegions(t, []string{"src/a", "old", "src/same", "same", "src/mode", "mode", "src/dir/b", "old b"}, func(t *testing.T, r *region) {
+		c := r.dial(r.h2.Addr.String())
+		root := c.mustMount(r.export)
+		handles := map[string]handle{}
+		for _, p := range []string{"src", "src/a", "src/same", "src/mode", "src/dir", "src/dir/b"} {
+			handles[p] = c.walk(root, strings.Split(p, "/")...)
 		}
-	}
-	if got := c.content(c.walk(root, "src", "a")); got != "new" {
-		t.Errorf("by its name, the file has %q", got)
-	}
-	if got := c.content(handles["src/same"]); got != "same" {
-		t.Errorf("by its old handle, the file that nobody changed has %q", got)
-	}
+		l := leased(t, r.world, r.h1, nodeapi.Write, r.on("src"))
+		streamed(t, r.world, r.h1, l.ID)
+		if _, err := commitTo(r.world, r.h1, l.ID, "c", changesOf(t, wrote(r.in("src/a"), "new"), removed(r.in("src/dir")))); err != nil {
+			t.Fatal(err)
+		}
+		folders := statusOK // records make no folder anew
+		if r.kind == "disk" {
+			folders = statusStale
+		}
+		for p, want := range map[string]status{"src": folders, "src/a": statusStale, "src/same": statusOK, "src/mode": statusOK, "src/dir": statusStale, "src/dir/b": statusStale} {
+			if _, got := c.getattr(handles[p]); got != want {
+				t.Errorf("the old handle of %s gives %v, and not %v", p, got, want)
+			}
+		}
+		if got := c.content(c.walk(root, "src", "a")); got != "new" {
+			t.Errorf("by its name, the file has %q", got)
+		}
+		if got := c.content(handles["src/same"]); got != "same" {
+			t.Errorf("by its old handle, the file that nobody changed has %q", got)
+		}
+	})
 }
 
 // FuzzRegionChanges: whatever a node sends is refused, or names nothing outside
@@ -377,26 +398,43 @@ func FuzzRegionChanges(f *testing.F) {
 
 func TestChangesBeyondTheQuotaChangeNothing(t *testing.T) {
 	needRoot(t)
-	w := newWorld(t, func(n *Node) { n.PersistQuota = 1 << 20 })
-	h := holderOf("n1", addr1)
-	dir := filepath.Join(w.dir, "persist", "c", "n1", "src")
-	if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "a"), []byte("old"), 0o644)); err != nil {
-		t.Fatal(err)
+	for _, kind := range regionKinds {
+		t.Run(kind, func(t *testing.T) {
+			w := worldAt(t, fastDir(t))
+			r := regionOf(w, kind, []string{"src/a", "old"})
+			if kind == "disk" { // what is shared has no quota
+				r.mount, r.export = "/persist", "/persist/n1"
+			}
+			limit(w, 1<<20)
+			w.start()
+			t.Cleanup(func() { w.stop() })
+			if kind != "cow" {
+				r.lay("src/a", "old")
+			}
+			l := leased(t, w, r.h1, nodeapi.Write, r.on("src"))
+			streamed(t, w, r.h1, l.ID)
+			before := r.shown()
+			_, err := commitTo(w, r.h1, l.ID, "big", changesOf(t, wrote(r.in("src/a"), strings.Repeat("x", 2<<20))))
+			var full *nodeapi.FullError
+			if !errors.As(err, &full) {
+				t.Errorf("the commit says %v", err)
+			}
+			if after := r.shown(); after != before {
+				t.Errorf("the export became\n%s", after)
+			}
+			for i := range 10 { // each leaves as much room as it found
+				if _, err := commitTo(w, r.h1, l.ID, fmt.Sprint(i), changesOf(t, wrote(r.in("src/a"), strings.Repeat("x", 200<<10)))); err != nil {
+					t.Fatalf("commit %d: %v", i, err)
+				}
+			}
+		})
 	}
-	l := leased(t, w, h, nodeapi.Write, "/persist/src")
-	streamed(t, w, h, l.ID)
-	_, err := commitTo(w, h, l.ID, "big", changesOf(t, wrote("persist/src/a", strings.Repeat("x", 2<<20))))
-	var full *nodeapi.FullError
-	if !errors.As(err, &full) {
-		t.Errorf("the commit says %v", err)
-	}
-	if data, err := os.ReadFile(filepath.Join(dir, "a")); err != nil || string(data) != "old" {
-		t.Errorf("the file has %q, %v", data, err)
-	}
-	for i := range 10 { // each leaves as much room as it found
-		if _, err := commitTo(w, h, l.ID, fmt.Sprint(i), changesOf(t, wrote("persist/src/a", strings.Repeat("x", 200<<10)))); err != nil {
-			t.Fatalf("commit %d: %v", i, err)
-		}
+}
+
+func limit(w *world, quota int64) {
+	for a, n := range w.nodes.nodes {
+		n.PersistQuota = quota
+		w.nodes.nodes[a] = n
 	}
 }
 

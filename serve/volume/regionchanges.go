@@ -99,7 +99,10 @@ func readChange(h *tar.Header, at []place) (c regionChange, err error) {
 		return c, err
 	}
 	if h.Typeflag == tar.TypeLink {
-		if c.link, err = inPlaces(h.Linkname, at); err != nil {
+		if c.link, err = inPlaces(h.Linkname, at); err == nil && c.link == c.path {
+			err = wrong("%q is a link to itself", h.Name)
+		}
+		if err != nil {
 			return c, err
 		}
 		c.target = ""
@@ -148,16 +151,20 @@ func inPlaces(name string, at []place) (string, error) {
 	return "", wrong("%.200q lies outside of the leased region", name)
 }
 
+func byPath(all []regionChange) map[string]*regionChange {
+	by := make(map[string]*regionChange, len(all))
+	for i := range all {
+		by[all[i].path] = &all[i]
+	}
+	return by
+}
+
 // checkChanges refuses changes that do not fit each other, or the region: what
 // lies in something must lie in a folder, and a leased path itself stays what
 // it is.
-func checkChanges(all []regionChange, old *regionList, at []place, devices bool) error {
-	kinds := map[string]*regionChange{}
-	for i := range all {
-		kinds[all[i].path] = &all[i]
-	}
+func checkChanges(all []regionChange, by map[string]*regionChange, old *regionList, at []place, devices bool) error {
 	for _, p := range at {
-		if c, is := kinds[p.below], old.kindOf(p.below); c != nil && (c.removed || c.kind != is) {
+		if c, is := by[p.below], old.kindOf(p.below); c != nil && (c.removed || c.kind != is) {
 			return wrong("%q is what was leased: it cannot be removed, or become something else", p.node)
 		}
 	}
@@ -166,7 +173,7 @@ func checkChanges(all []regionChange, old *regionList, at []place, devices bool)
 		if (c.kind.device()) && !c.removed && !devices {
 			return wrong("%q is a device, which this export may not have", c.path)
 		}
-		if up := kinds[path.Dir(c.path)]; up != nil && !c.removed && (up.removed || up.kind != kindDir) {
+		if up := by[path.Dir(c.path)]; up != nil && !c.removed && (up.removed || up.kind != kindDir) {
 			return wrong("%q lies in what is no folder", c.path)
 		}
 	}

@@ -41,8 +41,10 @@ type regionStage interface {
 // stageInput is what a commit is made of.
 type stageInput struct {
 	changes []regionChange
-	units   []string
-	devices bool
+	// by are the changes by path.
+	by    map[string]*regionChange
+	old   *regionList
+	units []string
 }
 
 // commit is one commit on its way.
@@ -79,11 +81,8 @@ func (r *Regions) Commit(ctx context.Context, h nodeapi.Holder, id, commitID str
 	if err != nil {
 		return nodeapi.Committed{}, err
 	}
-	tree, ok := x.tree.(regional)
+	tree := x.tree
 	x.leave()
-	if !ok {
-		return nodeapi.Committed{}, wrong("%q can only be leased to read", at[0].node)
-	}
 	if commitID != "" && l.Commit == commitID { // its answer was lost
 		tree.settled(id)
 		return nodeapi.Committed{Version: l.Version}, nil
@@ -142,10 +141,11 @@ func (c *commit) run(ctx context.Context, body io.Reader) (done nodeapi.Committe
 	if c.list.version() != c.l.Version {
 		return done, c.keep("the region changed meanwhile")
 	}
-	if err := checkChanges(c.change, c.list, c.at, c.x.devices); err != nil {
+	by := byPath(c.change)
+	if err := checkChanges(c.change, by, c.list, c.at, c.x.devices); err != nil {
 		return done, err
 	}
-	err = c.stage.build(ctx, stageInput{c.change, units(c.change, c.list, c.at), c.x.devices})
+	err = c.stage.build(ctx, stageInput{c.change, by, c.list, units(c.change, c.list, c.at)})
 	if gone(err) {
 		return done, c.keep("the region changes while it is written back: " + err.Error())
 	}
@@ -153,11 +153,14 @@ func (c *commit) run(ctx context.Context, body io.Reader) (done nodeapi.Committe
 		return done, full(fmt.Errorf("making the new state: %w", err))
 	}
 	why, done, err := c.swap(ctx)
+	if gone(err) {
+		why = "the region changed meanwhile: " + err.Error()
+	}
 	if why != "" {
 		return done, c.keep(why)
 	}
 	swapped = err == nil
-	return done, err
+	return done, full(err)
 }
 
 // gone tells of an error that comes of others who change the tree.

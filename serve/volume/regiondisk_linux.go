@@ -60,10 +60,7 @@ type stageJournal struct {
 	Finished bool `json:"finished,omitempty"`
 }
 
-const (
-	journalFile = "commit.json"
-	spoolFile   = "changes.tar"
-)
+const journalFile = "commit.json"
 
 // openStages opens the folder of all stages; make makes it.
 func (d *disk) openStages(make bool) (*os.Root, error) {
@@ -151,12 +148,8 @@ func (s *diskStage) build(ctx context.Context, in stageInput) error {
 	if err := s.d.quota.room(size); err != nil {
 		return err
 	}
-	by := map[string]*regionChange{}
-	for i := range in.changes {
-		by[in.changes[i].path] = &in.changes[i]
-	}
 	for i, unit := range in.units {
-		b := &stageBuilder{diskStage: s, ctx: ctx, unit: unit, name: fmt.Sprintf("new%d", i), by: by}
+		b := &stageBuilder{diskStage: s, ctx: ctx, unit: unit, name: fmt.Sprintf("new%d", i), by: in.by}
 		ino, err := b.build(in.changes)
 		if err != nil {
 			return err

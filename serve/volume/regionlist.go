@@ -19,6 +19,8 @@ type regionEntry struct {
 	id           []byte
 	attr         attr
 	target       string
+	// content is of an image's file what names its bytes.
+	content string
 }
 
 // regionList is a region as it is at one time, parents before children, names
@@ -135,6 +137,10 @@ func (l *regionList) note(o object, at, node string) (names []string, err error)
 		e.target, err = o.readlink()
 	case kindDir:
 		names, err = namesIn(o)
+	case kindRegular:
+		if x, ok := o.(*overlayObject); ok {
+			e.content, err = x.content()
+		}
 	}
 	l.entries = append(l.entries, e)
 	return names, err
@@ -155,8 +161,9 @@ func namesIn(o object) ([]string, error) {
 
 // version is a digest of all that the region is, but for the bytes in files:
 // those cannot change without time and size but on purpose. The inode is part
-// of it, so that a file that was replaced by one of the same age is seen. Times
-// of status change are not, since hard links of ours change them.
+// of it, so that a file that was replaced by one of the same age is seen. So is
+// an image's file's digest: in images all files are of one age. Times of status
+// change are not, since hard links of ours change them.
 func (l *regionList) version() string {
 	h := sha256.New()
 	for i := range l.entries {
@@ -166,10 +173,21 @@ func (l *regionList) version() string {
 		if a.kind == kindDir {
 			size = 0
 		}
-		fmt.Fprintf(h, "%q %d %o %d %d %d %d.%09d %q %d:%d %d\n", e.export, a.kind, a.mode, a.uid, a.gid, size,
-			a.mtime.Sec, a.mtime.Nsec, e.target, a.major, a.minor, a.fileid)
+		fmt.Fprintf(h, "%q %d %o %d %d %d %d.%09d %q %d:%d %d%s\n", e.export, a.kind, a.mode, a.uid, a.gid, size,
+			a.mtime.Sec, a.mtime.Nsec, e.target, a.major, a.minor, a.fileid, e.content)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// links are the names of files that have several, by fileid.
+func (l *regionList) links() map[uint64][]string {
+	all := map[uint64][]string{}
+	for i := range l.entries {
+		if e := &l.entries[i]; e.attr.nlink > 1 && e.attr.kind != kindDir {
+			all[e.attr.fileid] = append(all[e.attr.fileid], e.export)
+		}
+	}
+	return all
 }
 
 // bytes sums the files' sizes, each once.

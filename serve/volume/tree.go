@@ -13,6 +13,7 @@ type tree interface {
 	open(id []byte) (object, error)
 	space() (space, error)
 	close() error
+	regional
 }
 
 // object is one file, directory or other inode of a tree, held until close.
