@@ -16,6 +16,7 @@ echo "$name $*" | sed "s#$TOP##g" >>"$LOG"
 case "$name $*" in
 $FAIL) echo "$name:  it fails" >&2; exit 1 ;;
 "rhizome-node early")
+	echo "  read ahead: $(cat "$TOP/bdi/0:20/read_ahead_kb")" >>"$LOG"
 	while read -r line; do
 		echo "  told: $line" >>"$LOG"
 		case $line in
@@ -32,6 +33,9 @@ exit 0
 
 const linuxPlan = "plan_root='%'\nplan_etc='10.77.0.1:/cow/n1/etc'\nplan_persist='10.77.0.1:/persist/n1'\nplan_shared='10.77.0.1:/shared/web'\n"
 
+// knob is how far the kernel reads ahead on the root.
+const knob = "bdi/0:20/read_ahead_kb"
+
 // linuxRun is one run of the script and what stands around it.
 type linuxRun struct {
 	conf, fail, fill, ram string
@@ -43,7 +47,7 @@ func (c linuxRun) run(t *testing.T) string {
 	t.Helper()
 	top := t.TempDir()
 	bin := filepath.Join(top, "stub")
-	for _, d := range []string{bin, top + "/usr/sbin", top + "/etc/rhizome", top + "/persist", top + "/shared", top + "/run", top + "/usr/lib/rhizome/root", top + "/sbin"} {
+	for _, d := range []string{bin, top + "/usr/sbin", top + "/etc/rhizome", top + "/persist", top + "/shared", top + "/run", top + "/usr/lib/rhizome/root", top + "/sbin", top + "/bdi/0:20"} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -55,6 +59,7 @@ func (c linuxRun) run(t *testing.T) string {
 	script := strings.NewReplacer("PATH=/usr/sbin:/usr/bin:/sbin:/bin", "PATH="+bin+":/usr/bin:/bin",
 		"\nconf=", "\nconf="+top, "\nnode=", "\nnode="+top, "\nplace=", "\nplace="+top, "\nhere=", "\nhere="+top,
 		"/proc/cmdline", top+"/cmdline", "/proc/filesystems", top+"/filesystems",
+		"/proc/self/mountinfo", top+"/mountinfo", "/sys/class/bdi", top+"/bdi",
 		"in /sbin/init ", "in "+top+"/sbin/init ").Replace(string(text))
 	root := "nfs"
 	for _, mode := range []string{"precache", "ram"} {
@@ -65,6 +70,7 @@ func (c linuxRun) run(t *testing.T) string {
 	for file, content := range map[string]string{
 		"early.sh": script, "stub/all": linuxStub, "plan": strings.Replace(linuxPlan, "%", root, 1),
 		"cmdline": "quiet nfsroot=10.77.0.1:/nodes/n1,vers=3,nolock init=/usr/sbin/rhizome-early\n", "filesystems": "nodev\ttmpfs\nnodev\toverlay\n",
+		"mountinfo": "22 1 0:20 / / ro,relatime - nfs 10.77.0.1:/nodes/n1 ro\n23 22 0:21 / /proc rw - proc proc rw\n", knob: "128\n",
 		"etc/rhizome/early.conf": strings.NewReplacer("'/persist", "'"+top+"/persist", "'/shared", "'"+top+"/shared").Replace(c.conf),
 		"sbin/init":              "#!/bin/sh\necho \"init $*\" >>\"$LOG\"\n",
 	} {
@@ -97,6 +103,9 @@ func (c linuxRun) run(t *testing.T) string {
 	done, err := os.ReadFile(log)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if ahead, err := os.ReadFile(filepath.Join(top, knob)); err != nil || string(ahead) != "128\n" {
+		t.Errorf("the system begins with a read-ahead of %s KiB, %v", ahead, err)
 	}
 	does, told := calls(string(done))
 	return strings.ReplaceAll(does+"# on the console\n"+string(out)+"# told to rhizome-node\n"+told, top, "")

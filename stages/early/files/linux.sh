@@ -76,6 +76,16 @@ kernel_file_systems() {
 	mount -t tmpfs -o nosuid,nodev,mode=0755 tmpfs /run && mkdir -p "$here"
 }
 
+# read_ahead KIB sets how far the kernel reads ahead on the root, where it reads
+# less far ($ahead), and fails where it does not, or cannot be told.
+read_ahead() {
+	knob='' ahead=0
+	while read -r _ _ dev _ at _; do
+		[ "$at" != / ] || knob=/sys/class/bdi/$dev/read_ahead_kb
+	done </proc/self/mountinfo
+	[ -w "$knob" ] && read -r ahead <"$knob" && [ "$ahead" -lt "$1" ] && echo "$1" >"$knob"
+}
+
 # agent_start runs rhizome-node beside this script: questions go through one
 # fifo, answers come through another. Both are held open for reading and writing
 # here, so that nothing blocks if it dies.
@@ -84,6 +94,8 @@ agent_start() {
 	rm -f "$here/ask" "$here/answer"
 	mkfifo -m 0600 "$here/ask" "$here/answer" || return 1
 	exec 3<>"$here/ask" 4<>"$here/answer"
+	# All of the program is read as it starts: by a megabyte, in a few calls.
+	read_ahead 1024 || knob=''
 	(
 		exec <"$here/ask" >"$here/answer" 3>&- 4>&-
 		"$node" early
@@ -91,6 +103,7 @@ agent_start() {
 	) &
 	agent=yes
 	ask "hello $server"
+	[ -z "$knob" ] || echo "$ahead" >"$knob"
 	say "rhizome-node: $state${said:+: $said}"
 	[ -n "$agent" ] && [ -r "$here/plan" ] && . "$here/plan"
 }
