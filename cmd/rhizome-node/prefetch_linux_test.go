@@ -52,19 +52,25 @@ type cluster struct {
 	dir, mnt string
 	port     string
 	server   *exec.Cmd
+	// region, where it is set, is another than mnt/src.
+	region string
 }
 
-// nodesOf is what the server knows of the nodes.
-type nodesOf struct{ dir string }
+// nodesOf is what the server knows of the nodes: each has DIR/conf of its image
+// to change, and view is that image.
+type nodesOf struct {
+	dir  string
+	view *rootfs.View
+}
 
 func (n nodesOf) ByAddr(a netip.Addr) (volume.Node, bool) {
 	name := map[string]string{"127.0.0.1": "n1", "127.0.0.2": "n2"}[a.String()]
-	v := volume.Node{Cluster: "c"}
-	v.Node = imagefmt.Node{Name: name, Address: a, Shared: filepath.Join(n.dir, "mnt")}
+	v := volume.Node{Cluster: "c", View: n.view}
+	v.Node = imagefmt.Node{Name: name, Address: a, Shared: filepath.Join(n.dir, "mnt"), CopyOnWrite: []string{filepath.Join(n.dir, "conf")}}
 	return v, name != ""
 }
 
-func (n nodesOf) ByDigest(string) *rootfs.View { return nil }
+func (n nodesOf) ByDigest(string) *rootfs.View { return n.view }
 
 func (n nodesOf) machine(a netip.Addr) (bootspec.Machine, bool) {
 	v, ok := n.ByAddr(a)
@@ -82,7 +88,7 @@ func folder(dir, kind string) func(cluster, node string) (string, error) {
 
 // runServer serves until it is killed. Events are lines of stdout.
 func runServer(dir, port string) {
-	nodes := nodesOf{dir}
+	nodes := nodesOf{dir, confImage(dir)}
 	var mu sync.Mutex
 	events := func(e boot.Event) {
 		mu.Lock()
@@ -131,7 +137,7 @@ func newCluster(t *testing.T) *cluster {
 	}
 	dir := t.TempDir()
 	c := &cluster{T: t, dir: dir, mnt: filepath.Join(dir, "mnt"), port: freePort(t)}
-	for _, d := range []string{"mnt/src", "run1", "run2"} {
+	for _, d := range []string{"mnt/src", "conf/app/sub", "run1", "run2"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -266,7 +272,13 @@ func (c *cluster) do(node int, args ...string) (code int, out string) {
 	return cmd.ProcessState.ExitCode(), buf.String()
 }
 
-func (c *cluster) src() string { return filepath.Join(c.mnt, "src") }
+// src is the region that the stories work on.
+func (c *cluster) src() string {
+	if c.region != "" {
+		return c.region
+	}
+	return filepath.Join(c.mnt, "src")
+}
 
 func TestACommandWorksInMemoryAndItsChangesGoBack(t *testing.T) {
 	c := newCluster(t)
