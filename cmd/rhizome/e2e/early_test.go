@@ -101,6 +101,7 @@ func TestNodesLiveAsTheRecipeSays(t *testing.T) {
 	if late := strings.Contains(s.Console.Text(), `detail="skipped`); held >= plain && !late {
 		t.Errorf("with the hot part in memory a boot took %d NFS calls, without it %d", held, plain)
 	}
+	before := workOnSkel(t, w, five)
 	one.Off()
 	five.Off()
 
@@ -121,6 +122,30 @@ func TestNodesLiveAsTheRecipeSays(t *testing.T) {
 	if got := shell(t, five, kept); got != "n5\nn5\nnone" {
 		t.Errorf("n5 kept %q", got)
 	}
+	if got := shell(t, five, skel); got != before {
+		t.Errorf("of what was written back to its /etc, n5 kept\n%s\nand not\n%s", got, before)
+	}
+}
+
+// skel shows what workOnSkel made, as the node sees it.
+const skel = `cd /etc/skel && ls -A && tail -n 1 .profile && cat more/x && stat -c %a .bash_logout`
+
+// workOnSkel works on a folder of the node's kept /etc in memory, and holds node
+// and server to what was written back.
+func workOnSkel(t *testing.T, w *world, r *rig.Running) string {
+	t.Helper()
+	shell(t, r, `stat /etc/skel/.bash_logout && rhizome-node prefetch /etc/skel -- sh -c 'cd /etc/skel && test $(stat -f -c %T .) = tmpfs && echo mine >> .profile && rm .bashrc && chmod 600 .bash_logout && mkdir more && echo x > more/x'`)
+	got := shell(t, r, skel)
+	if want := ".bash_logout\n.profile\nmore\nmine\nx\n600"; got != want {
+		t.Errorf("after prefetch, the node sees\n%s\nand not\n%s", got, want)
+	}
+	changes := string(tool(t, w.binary, "--store", w.store, "changes", "n5"))
+	for _, want := range []string{`/etc/skel/\.profile +changed`, `/etc/skel/\.bashrc +removed`, `/etc/skel/\.bash_logout +mode`, `/etc/skel/more/x +added`} {
+		if !regexp.MustCompile(want).MatchString(changes) {
+			t.Errorf("rhizome changes says nothing of %s:\n%s", want, changes)
+		}
+	}
+	return got
 }
 
 // refuseHTTP has the server's machine reset what nodes ask by HTTP for their blobs:

@@ -1,7 +1,6 @@
 package prefetch
 
 import (
-	"os"
 	"path"
 
 	"golang.org/x/sys/unix"
@@ -12,12 +11,26 @@ import (
 func Flush(string) error { return unix.Sync() }
 
 // Refresh makes this node's NFS client ask anew what the folders of changed
-// paths have, from the leased ones downwards. FreeBSD has no call that only
-// asks; one that sets what is there already brings the attributes with it.
+// paths have, from the leased ones downwards, and for new attributes. FreeBSD
+// has no call that only asks; one that sets the mode that is there already
+// brings the attributes with it. What was written back has that mode, whatever
+// the client knows.
 func Refresh(tops []string, changed []Change) {
-	for _, dir := range foldersOf(tops, changed) {
-		if info, err := os.Lstat(path.Join("/", dir)); err == nil && info.IsDir() {
-			_ = os.Chmod(path.Join("/", dir), info.Mode()) // else it is asked when its time is over
+	modes := map[string]uint32{}
+	for i := range changed {
+		if c := &changed[i]; c.kept() {
+			modes[c.Path] = c.Entry.Mode
 		}
+	}
+	for _, p := range outdated(tops, changed) {
+		var st unix.Stat_t
+		if unix.Lstat(path.Join("/", p), &st) != nil || st.Mode&unix.S_IFMT == unix.S_IFLNK {
+			continue
+		}
+		mode, known := modes[p]
+		if !known {
+			mode = uint32(st.Mode) & 0o7777
+		}
+		_ = unix.Chmod(path.Join("/", p), mode) // else it is asked when its time is over
 	}
 }

@@ -18,13 +18,13 @@ func Flush(p string) error {
 }
 
 // Refresh makes this node's NFS client ask anew what the folders of changed
-// paths have, from the leased ones downwards: it would else go by what it knew
-// for as long as attributes are good (nfs(5), acdirmin), and find neither what
-// was made nor miss what was removed.
+// paths have, from the leased ones downwards, and for new attributes: it would
+// else go by what it knew for as long as attributes are good (nfs(5), acdirmin),
+// and find neither what was made nor miss what was removed.
 func Refresh(tops []string, changed []Change) {
-	for _, dir := range foldersOf(tops, changed) {
+	for _, p := range outdated(tops, changed) {
 		var st unix.Statx_t
 		// What cannot be asked now is asked when its time is over.
-		_ = unix.Statx(unix.AT_FDCWD, path.Join("/", dir), unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &st)
+		_ = unix.Statx(unix.AT_FDCWD, path.Join("/", p), unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &st)
 	}
 }

@@ -168,10 +168,10 @@ func TestAWriteThroughAMappingIsSeen(t *testing.T) {
 	}
 }
 
-func TestTheFoldersAroundAChangeAreAskedAbout(t *testing.T) {
-	got := foldersOf([]string{"shared/src", "shared/lib/x"}, []Change{{Path: "shared/src/a/b/f"}, {Path: "shared/src/a/g"}, {Path: "shared/lib/x"}})
-	if want := "shared shared/lib shared/src shared/src/a shared/src/a/b"; strings.Join(got, " ") != want {
-		t.Errorf("the folders are %v, and not %s", got, want)
+func TestWhatMayBeOutdatedAroundAChangeIsAskedAbout(t *testing.T) {
+	got := outdated([]string{"shared/src", "shared/lib/x"}, []Change{{Path: "shared/src/a/b/f"}, {Path: "shared/src/a/g"}, {Path: "shared/src/mode", Meta: true}, {Path: "shared/lib/x"}})
+	if want := "shared shared/lib shared/src shared/src/a shared/src/a/b shared/src/mode"; strings.Join(got, " ") != want {
+		t.Errorf("they are %v, and not %s", got, want)
 	}
 }
 

@@ -1,18 +1,20 @@
 package prefetch
 
 import (
+	"archive/tar"
 	"maps"
 	"path"
 	"slices"
 	"strings"
 )
 
-// maxFolders is how many folders are asked about anew.
-const maxFolders = 1000
+// maxOutdated is how many paths are asked about anew.
+const maxOutdated = 1000
 
-// foldersOf lists the folders that changed paths lie in, from those around the
-// leased paths downwards.
-func foldersOf(tops []string, changed []Change) []string {
+// outdated lists the folders that changed paths lie in, from those around the
+// leased paths downwards, and what may have new attributes under its old
+// handle: folders, and files whose bytes stayed.
+func outdated(tops []string, changed []Change) []string {
 	all := map[string]bool{}
 	for _, top := range tops {
 		all[path.Dir(top)] = true
@@ -23,8 +25,15 @@ func foldersOf(tops []string, changed []Change) []string {
 			for d := path.Dir(c.Path); len(d) >= len(top); d = path.Dir(d) {
 				all[d] = true
 			}
+			if c.kept() {
+				all[c.Path] = true
+			}
 		}
 	}
 	sorted := slices.Sorted(maps.Keys(all)) // parents are first: they are shorter
-	return sorted[:min(len(sorted), maxFolders)]
+	return sorted[:min(len(sorted), maxOutdated)]
+}
+
+func (c *Change) kept() bool {
+	return !c.Removed && (c.Meta || c.Entry.Type == tar.TypeDir)
 }
