@@ -160,7 +160,14 @@ func wishFor(m *serve.Machine, limit int64) reads.Wish {
 			n := int(f.Layer)
 			return mountedOver(m.Node.Boot.OS, p) || n >= len(m.Layers) || m.Layers[n].Annotations[imagefmt.AnnotationRole] == "node"
 		},
+		Before: fetchesTheBundle,
 	}
+}
+
+// fetchesTheBundle tells the early stage's programs. The kernel keeps what it read
+// of them: "rhizome-node up" and "heartbeat" ask the server for nothing more.
+func fetchesTheBundle(p string) bool {
+	return p == "/usr/sbin/rhizome-early" || p == "/usr/sbin/rhizome-node"
 }
 
 // mountedOver says whether a node has something else at a path, or, of /boot,

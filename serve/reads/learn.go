@@ -34,6 +34,9 @@ type Wish struct {
 	// Apart says what cannot be held: it differs between nodes, or something is
 	// mounted over it.
 	Apart func(p string, f rootfs.File) bool
+	// Before says what is read before there is a bundle, and whole: to hold it
+	// spares nothing. Nil is nothing.
+	Before func(p string) bool
 }
 
 // Step is one path of a list, with what the list spares up to it.
@@ -171,6 +174,9 @@ func (l *learner) count(v *rootfs.View, f File, boot bool) bool {
 	}
 	if n.head != nil {
 		n = n.head
+	}
+	if l.wish.Before != nil && l.wish.Before(n.path) {
+		return true
 	}
 	if n.counts.Add(f.Counts); boot {
 		n.boot.Add(f.Counts)

@@ -259,6 +259,15 @@ func TestTheHottestForItsMemoryComesFirst(t *testing.T) {
 	}
 }
 
+func TestWhatIsReadBeforeABundleIsNotHeldForItsOwnSake(t *testing.T) {
+	v := view(t, "sha256:02", map[string]int{"usr/sbin/node": 4096, "usr/sbin/cold": 64 << 20, "usr/bin/sh": 4096})
+	l := learned(t, v, Wish{Before: func(p string) bool { return p == "/usr/sbin/node" }},
+		File{"/usr/sbin/node", Counts{Calls: 2, Reads: 44, Bytes: 4 << 20}}, File{"/usr/bin/sh", Counts{Calls: 1}})
+	if got := pathsOf(l); got != "/usr/bin/sh" || l.Total.All() != 47 || l.Gone != 0 {
+		t.Errorf("learned %q of %+v", got, l.Total)
+	}
+}
+
 func TestAFolderIsHeldWholeWhereItsNamesAreAskedFor(t *testing.T) {
 	v := view(t, "sha256:02", map[string]int{"usr/lib/py/a": 4096, "usr/lib/py/b": 4096, "usr/lib/own/mine": 10, "usr/lib/own/x": 10})
 	l := learned(t, v, Wish{Apart: func(p string, _ rootfs.File) bool { return p == "/usr/lib/own/mine" }},
