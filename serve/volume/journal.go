@@ -37,7 +37,7 @@ type journal struct {
 
 const journalName = "journal"
 
-// maxLine is the longest transaction in bytes, without its end: some 400,000
+// maxLine is the longest transaction in bytes, without its end: some 500,000
 // changed files of a region. What is longer is not written, since it could not be
 // read.
 const maxLine = 256 << 20
