@@ -230,6 +230,9 @@ func (c *commit) swap(ctx context.Context) (why string, done nodeapi.Committed, 
 	done, err = c.note(ctx, t, l)
 	c.r.v.config.step("noted")
 	c.stage.drop()
+	if err == nil {
+		c.x.tree.settled(c.l.ID)
+	}
 	return "", done, err
 }
 

@@ -143,6 +143,33 @@ func TestACommitThatCannotBeSyncedIsNotDone(t *testing.T) {
 	}
 }
 
+// A commit that was done and could not be noted is found done when the client
+// asks again.
+func TestACommitThatCannotBeNotedIsNotDoneTwice(t *testing.T) {
+	w, c, root := cow(t)
+	h := holderOf("n1", addr1)
+	l := leased(t, w, h, nodeapi.Write, "/etc/rc.d")
+	streamed(t, w, h, l.ID)
+	table := w.volumes.regions.clusters["c"]
+	good := table.path
+	w.volumes.config.step = func(what string) {
+		if what == "synced" {
+			table.path = "/proc/no such folder/leases.json"
+		}
+	}
+	body := changesOf(t, wrote("etc/rc.d/two", "mine"))
+	if _, err := commitTo(w, h, l.ID, "c", body); err == nil {
+		t.Error("what could not be noted was told to be done")
+	}
+	table.path = good
+	if _, err := commitTo(w, h, l.ID, "c", body); err != nil {
+		t.Errorf("asking again: %v", err)
+	}
+	if got := c.content(c.walk(root, "rc.d", "two")); got != "mine" {
+		t.Errorf("the file has %q", got)
+	}
+}
+
 // overlayOf is the overlay of the node n1's export at a path.
 func (w *world) overlayOf(t *testing.T, mount string) (o *overlay) {
 	t.Helper()

@@ -23,8 +23,7 @@ import (
 // a disk's region: who reads the old one by its handle is told that it is
 // stale, and never gets half of each.
 type overlayStage struct {
-	o     *overlay
-	lease string
+	o *overlay
 	// spool has no name, so that nothing of it is left when the server dies.
 	spool *os.File
 	in    stageInput
@@ -36,7 +35,7 @@ type overlayStage struct {
 	step    func(string)
 }
 
-func (o *overlay) newStage(lease string, step func(string)) (regionStage, error) {
+func (o *overlay) newStage(_ string, step func(string)) (regionStage, error) {
 	f, err := os.CreateTemp(filepath.Join(o.dir, "bodies"), spoolFile+".*")
 	if err == nil {
 		err = os.Remove(f.Name())
@@ -44,7 +43,7 @@ func (o *overlay) newStage(lease string, step func(string)) (regionStage, error)
 	if err != nil {
 		return nil, fmt.Errorf("making a place for the changes: %w", err)
 	}
-	return &overlayStage{o: o, lease: lease, spool: f, ids: map[string]uint64{}, step: step}, nil
+	return &overlayStage{o: o, spool: f, ids: map[string]uint64{}, step: step}, nil
 }
 
 // spoolFile is the name of the changes as they came.
@@ -199,11 +198,11 @@ func (s *overlayStage) apply(lease, commit string) error {
 	return nil
 }
 
-// drop takes away what was made for nothing, or forgets what was done.
+// drop takes away what was made for nothing. What became of an old state goes
+// with the sync that made the new one last.
 func (s *overlayStage) drop() {
 	s.spool.Close()
 	if s.swapped {
-		s.o.settled(s.lease)
 		return
 	}
 	for _, id := range s.ids {
