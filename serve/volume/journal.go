@@ -24,6 +24,8 @@ import (
 type journal struct {
 	path string
 	file *os.File
+	// most is the longest line in bytes: maxLine.
+	most int
 	// size is where the next line goes, in bytes; live what a snapshot took.
 	size atomic.Int64
 	live int64
@@ -37,7 +39,7 @@ type journal struct {
 
 const journalName = "journal"
 
-// maxLine is the longest transaction in bytes, without its end: some 500,000
+// maxLine is the longest transaction in bytes, with its end: some 500,000
 // changed files of a region. What is longer is not written, since it could not be
 // read.
 const maxLine = 256 << 20
@@ -52,10 +54,16 @@ func encodeLine(tx []change) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("writing down a change: %w", err)
 	}
-	if len(data) > maxLine-len("01234567 ") {
-		return nil, errLong
-	}
 	return fmt.Appendf(nil, "%08x %s\n", crc32.Checksum(data, castagnoli), data), nil
+}
+
+// encode is encodeLine for a line that can be read again.
+func (j *journal) encode(tx []change) ([]byte, error) {
+	line, err := encodeLine(tx)
+	if err == nil && len(line) > j.most {
+		err = errLong
+	}
+	return line, err
 }
 
 // decodeLine reads a line without its end; ok is false for one that was cut or
@@ -125,7 +133,7 @@ func readRecords(dir string) (*records, error) {
 // whole line. It asks nothing of the disk where a journal is there already: the
 // disk may be full, and what the node has must be served still.
 func openJournal(dir string) (*journal, *records, error) {
-	j, r := &journal{path: filepath.Join(dir, journalName)}, newRecords()
+	j, r := &journal{path: filepath.Join(dir, journalName), most: maxLine}, newRecords()
 	f, err := os.OpenFile(j.path, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return j, r, j.rewrite(r)
@@ -152,7 +160,7 @@ func openJournal(dir string) (*journal, *records, error) {
 
 // rewrite replaces the journal by a snapshot, in one step.
 func (j *journal) rewrite(r *records) error {
-	line, err := encodeLine(r.snapshot())
+	line, err := j.encode(r.snapshot())
 	if err != nil {
 		return err
 	}
@@ -181,7 +189,7 @@ func (j *journal) overgrown() bool { return j.size.Load() > 3*j.live+slack }
 // append adds a transaction; sync makes it last. A line that does not fit the
 // disk is taken back.
 func (j *journal) append(tx []change) error {
-	line, err := encodeLine(tx)
+	line, err := j.encode(tx)
 	if err != nil {
 		return err
 	}

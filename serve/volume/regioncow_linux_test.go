@@ -120,7 +120,8 @@ func TestANewImageMeanwhileIsAConflict(t *testing.T) {
 
 // A commit whose line may not be on the disk is not told to be done.
 func TestACommitThatCannotBeSyncedIsNotDone(t *testing.T) {
-	w, _, _ := cow(t)
+	w := worldAt(t, fastDir(t))
+	w.volumes = New(w.config())
 	h := holderOf("n1", addr1)
 	l := leased(t, w, h, nodeapi.Write, "/etc/rc.d")
 	streamed(t, w, h, l.ID)
@@ -136,8 +137,9 @@ func TestACommitThatCannotBeSyncedIsNotDone(t *testing.T) {
 			t.Errorf("the commit says %v", err)
 		}
 	}
-	w.stop = func() { _ = w.volumes.Close() }
-	w.restart()
+	_ = w.volumes.Close() // which says that the journal is broken
+	w.volumes = New(w.config())
+	defer w.volumes.Close()
 	if _, err := commitTo(w, h, l.ID, "c", body); err != nil {
 		t.Errorf("asking again of the next server: %v", err)
 	}
@@ -188,7 +190,8 @@ func TestAnEndlessTransactionIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer o.close()
-	tx := []change{{ID: 7, Put: &record{Kind: kindSymlink, Target: make([]byte, maxLine)}}}
+	o.journal.most = 1 << 20
+	tx := []change{{ID: 7, Put: &record{Kind: kindSymlink, Target: make([]byte, 1<<20)}}}
 	if err := o.commit(tx); !errors.Is(err, errLong) || o.objects[7] != nil {
 		t.Errorf("it was answered with %v", err)
 	}
