@@ -53,7 +53,14 @@ func writeScript(work string, modules []string) (string, error) {
 // out all that is not named here; the names go through a hook rather than
 // through /etc/initramfs-tools/modules, whose modules would all be loaded at
 // every boot. overlay is, which the early script lays /etc and the bundle by: loaded
-// from the root it costs a node some sixty calls. RESUME keeps the builder's own swap out. Level 9 is a tenth larger
+// from the root it costs a node some sixty calls.
+//
+// nfs-top/rhizome brings the card up and waits for its link. ipconfig(8) of klibc
+// sends its first DISCOVER at once; before the link is up that is lost, and the
+// next one comes ten seconds later. operstate(sysfs) says "up" only when the kernel
+// also sends: the carrier alone comes up to a second before.
+//
+// RESUME keeps the builder's own swap out. Level 9 is a tenth larger
 // than 19, and a twentieth of the work.
 func script(modules []string) string {
 	return strings.NewReplacer("@DRIVERS@", strings.Join(Drivers, " "), "@MODULES@", strings.Join(modules, " ")).Replace(`#!/bin/sh
@@ -85,7 +92,35 @@ done
 modinfo -k "${version}" -n overlay >/dev/null 2>&1 && force_load overlay
 exit 0
 END
-chmod 755 "$root/etc/initramfs-tools/hooks/rhizome"
+mkdir -p "$root/etc/initramfs-tools/scripts/nfs-top"
+cat >"$root/etc/initramfs-tools/scripts/nfs-top/rhizome" <<'END'
+#!/bin/sh
+[ "$1" = prereqs ] && exit 0
+command -v ip >/dev/null || exit 0
+mac=
+read -r words </proc/cmdline
+for word in $words; do
+	case $word in BOOTIF=??-*) mac=$(echo "${word#BOOTIF=??-}" | tr A-F- a-f:) ;; esac
+done
+linked() {
+	for card in /sys/class/net/*; do
+		[ -e "$card/device" ] && read -r address <"$card/address" || continue
+		[ "$address" = "${mac:-$address}" ] && ip link set dev "${card##*/}" up || continue
+		read -r state <"$card/operstate" && case $state in
+		up) return ;;
+		unknown) [ "$(cat "$card/carrier")" = 1 ] && return ;;
+		esac
+	done 2>/dev/null
+	return 1
+}
+tries=0
+until linked || [ $tries = 100 ]; do
+	tries=$((tries + 1))
+	sleep 0.1
+done
+exit 0
+END
+chmod 755 "$root/etc/initramfs-tools/hooks/rhizome" "$root/etc/initramfs-tools/scripts/nfs-top/rhizome"
 chroot "$root" mkinitramfs -o "/boot/initrd.img-$version" "$version"
 `)
 }
