@@ -7,7 +7,7 @@
 # the workload over an unshaped link.
 #
 #   sudo bench/boot.sh [LINKS]      LINKS such as 10mbit,1gbit (tc-tbf(8))
-#   LIMIT=64M STORE=DIR SVG=coverage.svg ONLY="rhizome, precache" sudo -E bench/boot.sh
+#   ROUNDS=3 LIMIT=64M STORE=DIR SVG=coverage.svg ONLY="rhizome, precache" sudo -E bench/boot.sh
 #
 # Needs: go, qemu-system-x86, iproute2, mmdebstrap, dnsmasq-base, nfs-ganesha,
 # nfs-ganesha-vfs, rpcbind, openssh-client.
@@ -36,4 +36,4 @@ d}" -e 's/root: nfs/root: precache/' "$work/recipe/recipe.yaml"
 rhizome build "$work/recipe/recipe.yaml" --tag bench:precache >&2
 sed -i 's/panic=10]/panic=10, bench.filled]/' "$work/recipe/recipe.yaml"
 rhizome build "$work/recipe/recipe.yaml" --tag bench:filled >&2
-boots -image bench:nfs -bundled bench:precache -filled bench:filled -dir "$work/measure" -links "$links" ${ONLY:+-only "$ONLY"}
+boots -image bench:nfs -bundled bench:precache -filled bench:filled -dir "$work/measure" -links "$links" -rounds "${ROUNDS:-1}" ${ONLY:+-only "$ONLY"}

@@ -29,7 +29,7 @@ import (
 // bench is what is measured.
 type bench struct {
 	binary, store, image, dir string
-	boots                     int
+	boots, rounds             int
 	memory                    int
 	limit                     time.Duration
 	lock                      string
@@ -52,6 +52,7 @@ func main() {
 	flag.DurationVar(&b.limit, "limit", 10*time.Minute, "how long one boot may take")
 	flag.StringVar(&b.lock, "lock", "", "a file that is locked during each boot, for machines on which others boot too")
 	flag.StringVar(&b.links, "links", "", "speeds such as 10mbit,1gbit: boot once over each and follow the workload of bench/boot")
+	flag.IntVar(&b.rounds, "rounds", 1, "with -links, boots over each link from each server; the one in the middle is reported")
 	flag.StringVar(&b.bundled, "bundled", "", "with -links, the same image with a precache bundle")
 	flag.StringVar(&b.filled, "filled", "", "with -links, that image with a workload that waits for the bundle")
 	flag.StringVar(&b.only, "only", "", "with -links, the one server to boot from")
