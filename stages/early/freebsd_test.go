@@ -40,35 +40,43 @@ esac
 case "$name $*" in
 "kenv -q boot.nfsroot.server") echo 10.77.0.1 ;;
 "kenv -q boot.nfsroot.path") echo /nodes/f1 ;;
-"fetch "*/plan) cat "$TOP/plan" ;;
-"fetch "*/blobs/*) echo "${7##*/}" >"$6" ;;
-"sha256 "*) if [ "$SUM" = right ]; then cat "$2"; else echo "$SUM"; fi ;;
-"sysctl -n vm.stats.vm.v_free_count") echo 100000 ;;
-"sysctl -n hw.pagesize") echo 4096 ;;
-"sysctl -n hw.physmem") echo 536870912 ;;
 "tar -tf "*) printf '%s\n' etc/ etc/.wh.motd .wh.gone usr/lib/.wh..wh..opq ;;
 "rhizome-node early")
 	while read -r line; do
 		case $line in
-		hello*) echo ok "node f1 of rack" ;;
+		hello*)
+			[ -n "$NOPLAN" ] || cp "$TOP/plan" "$TOP/var/run/rhizome/plan"
+			echo "${NOPLAN:-ok node f1 of rack}"
+			continue ;;
 		end) break ;;
+		report*)
+			echo "  told: $line" >>"$LOG"
+			continue ;;
 		esac
-		echo "  told: $line" >>"$LOG"
-	done ;;
-"rhizome-node early get "*) echo "${3##*/}" >"$4"; [ -z "$NOTE" ] || echo "$NOTE" ;;
+		echo "  asked: $line" | sed "s#$TOP##g" >>"$LOG"
+		case $line in
+		bundle*) echo "${BUNDLE:-ok}"; [ -z "$THEN" ] || { sleep 0.2; echo "$THEN"; } ;;
+		layer*) echo "${LAYER:-ok}" ;;
+		esac
+	done
+	echo "  it ended" >>"$LOG" ;;
 esac
 exit 0
 `
 
-// freebsdPlan is as serve answers it (nodeapi.Plan).
-const freebsdPlan = `{"node":"f1","cluster":"rack","digest":"sha256:aa","os":"freebsd","root":"%s","export":"10.77.0.1:/nodes/f1","blobs":"10.77.0.1:/blobs/f1",` +
-	`"bundle":{"url":"http://10.77.0.1/blobs/sha256/b0","digest":"sha256:b0","diffId":"sha256:d0","size":29000000,"uncompressed":135000000,"index":{"offset":1,"size":2,"digest":"sha256:i"},"folders":["/usr/bin","/usr/lib"]},` +
-	`"layers":[{"url":"http://10.77.0.1/blobs/sha256/b1","digest":"sha256:b1","diffId":"sha256:d1","size":4000,"uncompressed":9000},{"url":"http://10.77.0.1/blobs/sha256/b2","digest":"sha256:b2","size":4,"uncompressed":9}],` +
-	`"persist":{"path":"/persist","export":"10.77.0.1:/persist/f1"},"shared":{"path":"/shared","export":"10.77.0.1:/shared/rack"},"copyOnWrite":[{"path":"/etc","export":"10.77.0.1:/cow/f1/etc"}]}`
+// freebsdPlan is what rhizome-node writes of the plan.
+const freebsdPlan = `plan_root='%s'
+plan_layers='2'
+plan_folders='/usr/bin
+/usr/lib'
+plan_etc='10.77.0.1:/cow/f1/etc'
+plan_persist='10.77.0.1:/persist/f1'
+plan_shared='10.77.0.1:/shared/rack'
+`
 
 // runFreeBSD runs the script over stubs and returns what it called, in order,
 // and what it told.
-func runFreeBSD(t *testing.T, conf, fail, sum string, withNode bool, env ...string) string {
+func runFreeBSD(t *testing.T, conf, fail string, withNode bool, env ...string) string {
 	t.Helper()
 	top := t.TempDir()
 	bin := filepath.Join(top, "stub")
@@ -100,14 +108,14 @@ func runFreeBSD(t *testing.T, conf, fail, sum string, withNode bool, env ...stri
 		}
 	}
 	for file, content := range map[string]string{
-		"early.sh": script, "plan": strings.NewReplacer(`"path":"/p`, `"path":"`+top+`/p`, `"path":"/s`, `"path":"`+top+`/s`).Replace(fmt.Sprintf(freebsdPlan, root)), "stub/all": stub, "etc/ssh/ssh_host_key": "secret",
+		"early.sh": script, "plan": fmt.Sprintf(freebsdPlan, root), "stub/all": stub, "etc/ssh/ssh_host_key": "secret",
 		"etc/rhizome/early.conf": strings.ReplaceAll(conf, "'/", "'"+top+"/"),
 	} {
 		if err := os.WriteFile(filepath.Join(top, file), []byte(content), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"mount", "umount", "mtree", "tar", "fetch", "sha256", "sysctl", "kldload", "kenv"} {
+	for _, name := range []string{"mount", "umount", "mtree", "tar", "kldload", "kenv"} {
 		if err := os.Symlink("all", filepath.Join(bin, name)); err != nil {
 			t.Fatal(err)
 		}
@@ -119,7 +127,7 @@ func runFreeBSD(t *testing.T, conf, fail, sum string, withNode bool, env ...stri
 	}
 	log := filepath.Join(top, "log")
 	cmd := exec.Command("sh", top+"/early.sh", "autoboot")
-	cmd.Env = []string{"LOG=" + log, "TOP=" + top, "FAIL=" + fail, "SUM=" + sum}
+	cmd.Env = []string{"LOG=" + log, "TOP=" + top, "FAIL=" + fail}
 	cmd.Env = append(cmd.Env, env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("init would stop in single user mode: %v\n%s", err, out)
@@ -136,7 +144,7 @@ const freebsdTmpfs = "tmpfs='1777 64m /tmp\n0755 - /var'\n"
 // calls leaves out what is told: it comes beside the calls, in no fixed place.
 func calls(log string) (does, told string) {
 	for l := range strings.Lines(log) {
-		if strings.HasPrefix(l, "  told: ") {
+		if strings.HasPrefix(l, "  told: ") || strings.HasPrefix(l, "  it ended") {
 			told += l
 		} else {
 			does += l
@@ -149,30 +157,34 @@ func calls(log string) (does, told string) {
 // before you write it anew.
 func TestFreeBSDsScriptDoesEachStepInItsOrder(t *testing.T) {
 	for name, c := range map[string]struct {
-		conf, fail, sum string
+		conf, fail, env string
 		told            []string
 	}{
-		"nfs": {"root='nfs'\netc='volatile'\npersist='/persist'\nshared='/shared'\n" + freebsdTmpfs, "-", "right",
+		"nfs": {"root='nfs'\netc='volatile'\npersist='/persist'\nshared='/shared'\n" + freebsdTmpfs, "-", "",
 			[]string{"tmpfs", "etc volatile\tok", "persist"}},
-		"precache": {"root='precache'\netc='persistent'\n" + freebsdTmpfs, "-", "right",
+		"precache": {"root='precache'\netc='persistent'\n" + freebsdTmpfs, "-", "",
 			[]string{"precache\tok\ttarfs: /usr/bin /usr/lib", "etc persistent\tok"}},
-		"precache-without-tarfs": {"root='precache'\n" + freebsdTmpfs, "mount -r -t tarfs*", "right",
+		"precache-without-tarfs": {"root='precache'\n" + freebsdTmpfs, "mount -r -t tarfs*", "",
 			[]string{"precache\tok\tunpacked, for tarfs did not take it: /usr/bin /usr/lib"}},
-		"precache-damaged": {"root='precache'\n" + freebsdTmpfs, "-", "ff",
-			[]string{"precache\tfailed\tgoing on without the bundle: the blob has the digest sha256:ff, and should have sha256:b0"}},
-		"ram": {"root='ram'\netc='volatile'\npersist='/persist'\nsecrets='/etc/ssh/ssh_host_*'\n" + freebsdTmpfs, "-", "right",
+		"precache-damaged": {"root='precache'\n" + freebsdTmpfs, "-", "BUNDLE=failed going on without the bundle: it has the digest sha256:ff",
+			nil},
+		"ram": {"root='ram'\netc='volatile'\npersist='/persist'\nsecrets='/etc/ssh/ssh_host_*'\n" + freebsdTmpfs, "-", "",
 			[]string{"root\tok"}},
-		"ram-damaged": {"root='ram'\netc='volatile'\n" + freebsdTmpfs, "-", "ff",
-			[]string{"root\tfailed\tthe blob has the digest sha256:ff, and should have sha256:b1", "etc volatile\tok"}},
-		"no-memory": {"root='nfs'\netc='persistent'\n" + freebsdTmpfs, "mount -t tmpfs*", "right",
+		"ram-damaged": {"root='ram'\netc='volatile'\n" + freebsdTmpfs, "-", "LAYER=failed layer 1 of 2: the blob has the digest sha256:ff",
+			[]string{"root\tfailed\tlayer 1 of 2: the blob has the digest sha256:ff", "etc volatile\tok"}},
+		"no-memory": {"root='nfs'\netc='persistent'\n" + freebsdTmpfs, "mount -t tmpfs*", "",
 			[]string{"tmpfs /var\tfailed\tmount: it fails", "etc persistent\tok"}},
-		"exports-refused": {"root='nfs'\netc='persistent'\npersist='/persist'\n" + freebsdTmpfs, "mount -t nfs*", "right",
+		"exports-refused": {"root='nfs'\netc='persistent'\npersist='/persist'\n" + freebsdTmpfs, "mount -t nfs*", "",
 			[]string{"etc persistent\tfailed\tmount: it fails", "etc volatile\tok", "persist"}},
-		"no-server": {"root='precache'\netc='volatile'\npersist='/persist'\n" + freebsdTmpfs, "fetch*", "right",
-			[]string{"plan\tfailed", "precache\tskipped", "persist"}},
+		"no-server": {"root='precache'\netc='volatile'\npersist='/persist'\n" + freebsdTmpfs, "-", "NOPLAN=failed connection refused",
+			[]string{"persist"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			does, told := calls(runFreeBSD(t, c.conf, c.fail, c.sum, true))
+			env := []string{c.env}
+			if name == "no-server" {
+				env = append(env, "BUNDLE=failed there is no plan: the server could not be asked")
+			}
+			does, told := calls(runFreeBSD(t, c.conf, c.fail, true, env...))
 			for _, want := range c.told {
 				if !strings.Contains(told, want) {
 					t.Errorf("the server was not told %q, but\n%s", want, told)
@@ -183,9 +195,27 @@ func TestFreeBSDsScriptDoesEachStepInItsOrder(t *testing.T) {
 	}
 }
 
+// On a slow link the script ends without the bundle. When rhizome-node has it all it
+// is laid over the root and told, and only then rhizome-node may end.
+func TestFreeBSDsScriptDoesNotWaitForASlowBundle(t *testing.T) {
+	log := runFreeBSD(t, "root='precache'\netc='volatile'\n"+freebsdTmpfs, "-", true,
+		"BUNDLE=later the link is slow (0.1 MB in 1.0 s): going on in the background", "THEN=ok")
+	before := 0
+	for _, want := range []string{"rhizome-early: precache: skipped: the link is slow", "rhizome-early: etc volatile: ok", "mount -r -t tarfs", "precache: ok: tarfs: /usr/bin /usr/lib", "  it ended"} {
+		at := strings.Index(log, want)
+		if at < before {
+			t.Fatalf("no %q, or not in its place, in\n%s", want, log)
+		}
+		before = at
+	}
+	if _, told := calls(log); !strings.Contains(told, "precache\tok\ttarfs") {
+		t.Errorf("the server was told\n%s", told)
+	}
+}
+
 func TestWithoutRhizomeNodeFreeBSDGoesOn(t *testing.T) {
-	log := runFreeBSD(t, "root='precache'\netc='volatile'\n"+freebsdTmpfs, "-", "right", false)
-	for _, want := range []string{"there is no /sbin/rhizome-node: going on without it", "fetch -q -T 30 -r -o /var/run/rhizome/blob/bundle http://10.77.0.1/blobs/sha256/b0", "precache: ok", "etc volatile: ok"} {
+	log := runFreeBSD(t, "root='precache'\netc='persistent'\n"+freebsdTmpfs, "-", false)
+	for _, want := range []string{"there is no /sbin/rhizome-node: going on without it", "precache: failed: rhizome-node is gone", "10.77.0.1:/cow/f1/etc /etc", "etc persistent: ok"} {
 		if !strings.Contains(log, want) {
 			t.Errorf("no %q in\n%s", want, log)
 		}
@@ -200,7 +230,7 @@ func TestFreeBSDsScriptSaysWhatCameOverNFS(t *testing.T) {
 		"precache": "precache: ok: tarfs: /usr/bin /usr/lib; " + note,
 		"ram":      "root: ok: " + note,
 	} {
-		log := runFreeBSD(t, "root='"+mode+"'\n", "-", "right", true, "NOTE="+note)
+		log := runFreeBSD(t, "root='"+mode+"'\n", "-", true, "BUNDLE=ok "+note, "LAYER=ok "+note)
 		_, told := calls(log)
 		if !strings.Contains(log, "rhizome-early: "+want) || !strings.Contains(told, "\tok\t") || !strings.Contains(told, note) {
 			t.Errorf("no %q in\n%s", want, log)

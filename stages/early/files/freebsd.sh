@@ -9,9 +9,10 @@
 # and the node goes on.
 #
 # shellcheck disable=SC1090,SC2317
-# Everything here is in the base, but for rhizome-node, which tells the server
-# and fetches what only root may read. Without it the node goes on without both.
-# What to do stands in /etc/rhizome/early.conf, which the recipe makes.
+# Everything here is in the base, but for rhizome-node, which talks with the
+# server: it tells of each step, asks for the plan and reads blobs. Without it the
+# node goes on, with no bundle and no root in memory. What to do stands in
+# /etc/rhizome/early.conf, which the recipe makes.
 
 PATH=/sbin:/bin:/usr/sbin:/usr/bin
 export PATH
@@ -26,8 +27,8 @@ untold=
 top=
 # What early.conf may set; see docs/node.md.
 root=nfs etc='' persist='' shared='' tmpfs='' secrets=''
-# Seconds that a boot waits for a bundle before it goes on without.
-patience=4
+# What rhizome-node writes of the server's plan.
+plan_root='' plan_layers=0 plan_folders='' plan_etc='' plan_persist='' plan_shared=''
 
 say() { echo "rhizome-early: $*" >/dev/console; }
 
@@ -57,6 +58,21 @@ try() {
 	[ "$state" = ok ]
 }
 
+# ask QUESTION: rhizome-node's answer becomes $state and $said.
+ask() {
+	state=failed said='rhizome-node is gone'
+	[ -n "$agent" ] || return 1
+	printf '%s\n' "$1" >&3
+	answer
+}
+
+answer() {
+	read -r state said <&4 || state=gone
+	[ "$state" = gone ] || return 0
+	agent='' state=failed said='rhizome-node is gone'
+	return 1
+}
+
 # agent_start runs rhizome-node beside this script: questions go through one
 # fifo, answers come through another. Both are held open for reading and writing
 # here, so that nothing blocks if it dies.
@@ -70,10 +86,10 @@ agent_start() {
 		echo gone
 	) &
 	agent=yes
-	printf 'hello %s\n' "$server" >&3
-	read -r state said <&4 || state=gone
-	[ "$state" != gone ] || agent=
-	[ -z "$agent" ] || printf '%s' "$untold" | while IFS= read -r line; do printf 'report\t%s\n' "$line" >&3; done
+	if ask "hello $server"; then
+		printf '%s' "$untold" | while IFS= read -r line; do printf 'report\t%s\n' "$line" >&3; done
+		[ ! -r "$here/plan" ] || . "$here/plan"
+	fi
 	say "rhizome-node: $state${said:+: $said}"
 }
 
@@ -126,107 +142,42 @@ etc_volatile() {
 	return "$state"
 }
 
-# after TEXT MARK prints what follows a mark in a text, up to the next quote,
-# comma or bracket: all that is needed of the plan's JSON.
-after() {
-	case $1 in
-	*"$2"*) ;;
-	*) return 1 ;;
-	esac
-	after_rest=${1#*"$2"}
-	after_rest=${after_rest#\"}
-	echo "${after_rest%%[\",\]\}]*}"
-}
-
-# ask_plan asks the server what this node boots from; open to anybody here.
-ask_plan() {
-	report plan begin
-	if plan=$(fetch -q -T 5 -o - "http://$server/node/v1/plan" 2>"$here/why") && [ -n "$plan" ]; then
-		report plan ok
-		return
-	fi
-	plan='' why=''
-	read -r why <"$here/why"
-	report plan failed "the server was not to be asked: $why"
-}
-
-# get URL FILE goes on where an earlier attempt ended. Where HTTP fails
-# rhizome-node reads the same over NFS, and says so.
-get() {
-	if [ -x "$node" ]; then
-		"$node" early get "$1" "$2" "$(after "$plan" '"blobs":')"
-	else
-		fetch -q -T 30 -r -o "$2" "$1"
-	fi
-}
-
-# sound FILE DIGEST
-sound() {
-	found=$(sha256 -q "$1") && [ "sha256:$found" = "$2" ] && return
-	echo "the blob has the digest sha256:$found, and should have $2"
-	return 1
-}
-
-# fits BYTES: a quarter of all memory is left to programs.
-fits() {
-	free=$(($(sysctl -n vm.stats.vm.v_free_count) * $(sysctl -n hw.pagesize)))
-	spare=$(($(sysctl -n hw.physmem) / 4))
-	[ "$1" -le $((free - spare)) ] && return
-	echo "$1 bytes are needed, and of memory only $free are free, of which $spare are left to programs"
-	return 1
-}
-
-# precache reads the bundle into memory. On a slow link it goes on when userland
-# is up, so that no boot is later for it.
+# precache has the bundle read into memory. On a slow link that goes on when
+# userland is up, so that no boot is later for it.
 precache() {
-	bundle=${plan#*\"bundle\":}
-	if [ "$bundle" = "$plan" ]; then
-		report precache skipped "the image has no bundle"
-		return
-	fi
-	url=$(after "$bundle" '"url":') digest=$(after "$bundle" '"digest":') size=$(after "$bundle" '"size":')
-	folders=${bundle#*\"folders\":\[}
-	[ "$folders" != "$bundle" ] || folders=
-	folders=${folders%%]*}
 	report precache begin
-	if ! said=$(fits "$size"); then
-		report precache skipped "$said"
-		return
-	fi
-	if ! { mkdir -p "$here/blob" "$here/bundle" && mount -t tmpfs -o rw,mode=0700 tmpfs "$here/blob"; } 2>"$here/why"; then
+	if ! { mkdir -p "$here/blob" "$here/bundle" && mount -t tmpfs -o rw,mode=0700 tmpfs "$here/blob"; } 2>/dev/null; then
 		report precache failed "no memory file system for the bundle"
 		return
 	fi
-	get "$url" "$here/blob/bundle" >"$here/note" 2>"$here/why" &
-	job=$!
-	waited=0
-	while kill -0 $job 2>/dev/null && [ $waited -lt $((patience * 5)) ]; do
-		sleep 0.2
-		waited=$((waited + 1))
-	done
-	if kill $job 2>/dev/null; then
-		wait $job
-		report precache skipped "the link is slow: going on in the background"
-		(
-			while ! [ -e "$here/up" ]; do sleep 1; done
-			get "$url" "$here/blob/bundle" >"$here/note" 2>"$here/why"
-			lay_bundle
-		) &
+	ask "bundle $here/blob/bundle"
+	if [ "$state" != later ]; then
+		bundle_read
 		return
 	fi
-	wait $job
-	lay_bundle
+	say "precache: skipped: $said"
+	later=yes
+	(
+		answer
+		bundle_read
+		echo end >&3
+	) &
 }
 
-# lay_bundle verifies the bundle and puts its folders over the root's: by tarfs
-# on the blob as it is, else unpacked.
-lay_bundle() {
-	if ! said=$(sound "$here/blob/bundle" "$digest"); then
+# bundle_read goes on with rhizome-node's answer; but for "ok" it told the server.
+bundle_read() {
+	if [ "$state" = ok ]; then
+		lay_bundle
+	else
 		umount "$here/blob"
-		read -r why <"$here/why" && said="$said ($why)"
-		report precache failed "going on without the bundle: $said"
-		return
+		say "precache: $state: $said"
 	fi
+}
+
+# lay_bundle puts the bundle's folders over the root's: by tarfs on the blob as it
+# is, else unpacked.
+lay_bundle() {
+	note=$said
 	kldload -n nullfs 2>/dev/null
 	kldload -n tarfs 2>/dev/null
 	how=tarfs
@@ -242,31 +193,25 @@ lay_bundle() {
 		umount "$here/blob"
 	fi
 	laid='' state=ok
-	old=$IFS
-	IFS='",'
-	set -f
-	for folder in $folders; do
-		[ -n "$folder" ] || continue
+	while IFS= read -r folder; do
 		if [ -d "$here/bundle$folder" ] && mount -t nullfs -o ro "$here/bundle$folder" "$folder" 2>"$here/why"; then
 			laid="$laid $folder"
 		else
 			state=failed
 		fi
-	done
-	set +f
-	IFS=$old
+	done <<END
+$plan_folders
+END
 	echo precache >"$here/root"
-	note=''
-	[ ! -s "$here/note" ] || read -r note <"$here/note"
 	report precache $state "$how:${laid:- no folder}${note:+; $note}"
 }
 
-# layer URL DIGEST lays one layer over the root in memory: whiteouts first, for
-# they speak of the layers below.
+# layer NUMBER lays one layer over the root in memory: whiteouts first, for they
+# speak of the layers below.
 layer() {
-	rm -f "$here/blob/layer"
-	get "$1" "$here/blob/layer" || return 1
-	sound "$here/blob/layer" "$2" || return 1
+	ask "layer $1 $here/blob/layer"
+	[ -z "$said" ] || echo "$said"
+	[ "$state" = ok ] || return 1
 	tar -tf "$here/blob/layer" | while IFS= read -r path; do
 		case /$path in
 		*/.wh..wh..opq) find "$place/${path%.wh..wh..opq}" -mindepth 1 -delete ;;
@@ -283,19 +228,13 @@ layer() {
 
 # root_in_memory reads every layer into memory, and has init go on in there.
 root_in_memory() {
-	rest=${plan#*\"layers\":} need=0
-	[ "$rest" != "$plan" ] || { echo "the plan names no layers"; return 1; }
-	counted=$rest
-	while bytes=$(after "$counted" '"uncompressed":'); do
-		need=$((need + bytes))
-		counted=${counted#*\"uncompressed\":}
-	done
-	fits "$need" || return 1
-	mkdir -p "$here/blob" && mount -t tmpfs -o rw,mode=0700 tmpfs "$here/blob" && mount -t tmpfs -o rw,mode=0755 tmpfs "$place" || return 1
-	while url=$(after "$rest" '"url":'); do
-		# What follows is this layer's own: the digest next to its URL.
-		rest=${rest#*\"url\":}
-		layer "$url" "$(after "$rest" '"digest":')" || { umount "$here/blob"; umount "$place"; return 1; }
+	[ "$plan_layers" -gt 0 ] || { echo "the plan names no layers"; return 1; }
+	mkdir -p "$here/blob" && mount -t tmpfs -o rw,mode=0700 tmpfs "$here/blob" || return 1
+	mount -t tmpfs -o rw,mode=0755 tmpfs "$place" || { umount "$here/blob"; return 1; }
+	number=1
+	while [ "$number" -le "$plan_layers" ]; do
+		layer "$number" || { umount "$here/blob"; umount "$place"; return 1; }
+		number=$((number + 1))
 	done
 	umount "$here/blob"
 	for file in $secrets; do
@@ -306,37 +245,28 @@ root_in_memory() {
 	mount -t devfs devfs "$place/dev" && kenv "init_chroot=$place" >/dev/null
 }
 
-# export_of PATH OTHERWISE: what the plan says is mounted there.
-export_of() {
-	exports=${plan#*\"path\":\""$1"\",}
-	if [ -z "$plan" ]; then
-		echo "$2"
-	elif [ "$exports" != "$plan" ]; then
-		after "$exports" '"export":'
-	fi
-}
-
 writable() {
 	case $etc in
 	volatile) [ -n "$top" ] || try "etc volatile" etc_volatile ;;
-	persistent) try "etc persistent" nfs "$(export_of /etc "$server:/cow/$name/etc")" "$top/etc" || [ -n "$top" ] || try "etc volatile" etc_volatile ;;
+	persistent) try "etc persistent" nfs "${plan_etc:-$server:/cow/$name/etc}" "$top/etc" || [ -n "$top" ] || try "etc volatile" etc_volatile ;;
 	esac
-	[ -z "$persist" ] || try "persist $persist" nfs "$(export_of "$persist" "$server:/persist/$name")" "$top$persist"
-	[ -z "$shared" ] || try "shared $shared" nfs "$(export_of "$shared")" "$top$shared"
+	[ -z "$persist" ] || try "persist $persist" nfs "${plan_persist:-$server:/persist/$name}" "$top$persist"
+	[ -z "$shared" ] || try "shared $shared" nfs "$plan_shared" "$top$shared"
 }
 
 if [ -r "$conf" ]; then . "$conf"; else say "there is no $conf: nothing is laid over the root"; fi
 server=$(kenv -q boot.nfsroot.server)
 name=$(kenv -q boot.nfsroot.path)
 name=${name##*/}
-plan=''
+later=''
 memory
 agent_start
-ask_plan
+root=${plan_root:-$root}
 if [ "$root" = ram ] && try root root_in_memory; then top=$place; fi
 [ "$root" != precache ] || precache
 writable
-if [ -n "$agent" ]; then echo end >&3; fi
+# Where a bundle comes later, that ends it.
+if [ -n "$agent" ] && [ -z "$later" ]; then echo end >&3; fi
 exec 3>&- 4>&-
 # init goes on with rc only where its script ends well.
 exit 0

@@ -9,14 +9,17 @@
 //	report<TAB>STEP<TAB>STATE<TAB>MESSAGE
 //	fill DIR                read the precache bundle into DIR and lay it over the root
 //	ram DIR                 read the whole root into DIR
+//	bundle FILE             read the bundle's blob into FILE (FreeBSD)
+//	layer NUMBER FILE       read a layer's blob into FILE, the first by number 1 (FreeBSD)
 //	end                     nothing more will be asked
 //
 // Each question but report and end gets one line as answer: ok, later, skipped
-// or failed, and a message.
+// or failed, and a message. After "later", bundle has a second one.
 package early
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -47,11 +50,8 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func early(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	if (len(args) == 3 || len(args) == 4) && args[0] == "get" {
-		return getFile(ctx, stdout, append(args, "")[1:4])
-	}
 	if len(args) > 0 {
-		return fmt.Errorf("early takes no words, or \"get URL FILE [EXPORT]\"")
+		return errors.New("early takes no words: it is asked on its standard input")
 	}
 	return serveScript(ctx, os.Stdin, stdout, stderr)
 }

@@ -124,9 +124,6 @@ func TestWhereNeitherWayLeadsItIsSaidOfBoth(t *testing.T) {
 	if waits := totalPause(blobTries); waits < 4*time.Minute || waits > 6*time.Minute {
 		t.Errorf("a server may be away for %v", waits)
 	}
-	if waits := totalPause(getTries); waits < 90*time.Second || waits > 3*time.Minute {
-		t.Errorf("for a file it may for %v", waits)
-	}
 	if early := totalPause(httpTries); early >= time.Second {
 		t.Errorf("NFS is tried after %v: the link counts as slow by then", early)
 	}
@@ -220,51 +217,27 @@ func TestARootInMemoryComesOverNFSByOneMount(t *testing.T) {
 	}
 }
 
-// What FreeBSD's script fetches goes the same ways into a file that a former
-// attempt began.
-func TestAFileGoesOnOverNFSWhereHTTPLeftIt(t *testing.T) {
-	data := bundleOf(t, "usr/bin/a")
-	l := layerOf(data)
-	for name, c := range map[string]struct {
-		nfs    map[string][]byte
-		status int
-		ok     bool
-	}{
-		"NFS has it":             {map[string][]byte{nodeapi.BlobFile(l.Digest): data}, 0, true},
-		"NFS is away too":        {nil, 0, false},
-		"the server will not":    {map[string][]byte{nodeapi.BlobFile(l.Digest): data}, 404, false},
-		"the server cannot, yet": {map[string][]byte{nodeapi.BlobFile(l.Digest): data}, 503, true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			file := filepath.Join(t.TempDir(), "bundle")
-			if err := os.WriteFile(file, data[:700], 0o600); err != nil {
-				t.Fatal(err)
-			}
-			out, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer out.Close()
-			sys := &fakeSystem{blobs: c.nfs}
-			g := &getter{ctx: t.Context(), nfs: &overNFS{system: sys, export: "s:/blobs/f1", dir: filepath.Join(t.TempDir(), "blobs")}}
-			g.sleep = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
-			g.get = func(context.Context, string, int64, int) (io.ReadCloser, error) {
-				if c.status != 0 {
-					return nil, &agent.StatusError{Status: c.status}
-				}
-				return nil, errRefused
-			}
-			err = g.fetch(pathOf(l.URL), out)
-			got, _ := os.ReadFile(file)
-			if (err == nil) != c.ok || c.ok && (!bytes.Equal(got, data) || !strings.Contains(g.nfs.note, "at byte 700: ")) {
-				t.Errorf("%v; %d bytes; %q", err, len(got), g.nfs.note)
-			}
-			if !c.ok && !bytes.Equal(got, data[:700]) {
-				t.Errorf("%d bytes lie there", len(got))
-			}
-			if c.status == 404 && len(sys.did) > 0 {
-				t.Errorf("the machine did %v", sys.did)
-			}
-		})
+// FreeBSD's script has blobs written into files; they come the same ways.
+func TestAFileComesOverNFSFromTheByteWhereHTTPBroke(t *testing.T) {
+	data := bundleOf(t, "usr/bin/a", "usr/bin/b")
+	srv, sys := fallback(data)
+	begun := false
+	srv.body = func(_ string, _ int64, r io.Reader) io.Reader { begun = true; return io.LimitReader(r, 700) }
+	srv.fail = func(call string) error {
+		if begun {
+			return noHTTP(call)
+		}
+		return nil
+	}
+	file := filepath.Join(t.TempDir(), "bundle")
+	answers, _ := talk(t, srv, sys, t.TempDir(), "hello s\nbundle "+file+"\nend\n")
+	if got := answers[1]; got != "ok read over NFS where HTTP failed, at byte 700: connection refused" {
+		t.Errorf("the answer is %q", got)
+	}
+	if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if got := strings.Join(sys.did, ", "); got != "nfs s:/blobs/n1, unmount" {
+		t.Errorf("the machine did %s", got)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -67,6 +68,7 @@ func (s *session) run(in io.Reader) error {
 		s.answer(line)
 	}
 	s.background.Wait()
+	s.nfs.close()
 	s.report.end()
 	return lines.Err()
 }
@@ -83,6 +85,10 @@ func (s *session) answer(line string) {
 		s.fill(rest)
 	case word == "ram":
 		s.say(s.ram(rest))
+	case word == "bundle":
+		s.bundle(rest)
+	case word == "layer":
+		s.say(s.layerFile(rest))
 	default:
 		s.say(nodeapi.Failed, fmt.Sprintf("a question that nobody understands: %.80q", line))
 	}
@@ -166,6 +172,10 @@ func shellPlan(p nodeapi.Plan) string {
 		fmt.Fprintf(&b, "plan_%s='%s'\n", name, strings.ReplaceAll(value, "'", `'\''`))
 	}
 	set("root", p.Root)
+	set("layers", strconv.Itoa(len(p.Layers)))
+	if p.Bundle != nil {
+		set("folders", strings.Join(p.Bundle.Folders, "\n"))
+	}
 	for name, m := range map[string]*nodeapi.Mount{"persist": p.Persist, "shared": p.Shared, "etc": etcOf(p)} {
 		if m != nil {
 			set(name, m.Export)
