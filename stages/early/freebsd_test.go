@@ -174,6 +174,8 @@ func TestFreeBSDsScriptDoesEachStepInItsOrder(t *testing.T) {
 			[]string{"root\tfailed\tlayer 1 of 2: the blob has the digest sha256:ff", "etc volatile\tok"}},
 		"no-memory": {"root='nfs'\netc='persistent'\n" + freebsdTmpfs, "mount -t tmpfs*", "",
 			[]string{"tmpfs /var\tfailed\tmount: it fails", "etc persistent\tok"}},
+		"small-var": {"root='nfs'\netc='volatile'\n" + freebsdTmpfs, "tar -C */var -xpf*", "",
+			[]string{"tmpfs /var\tfailed\ttar: it fails", "etc volatile\tok"}},
 		"exports-refused": {"root='nfs'\netc='persistent'\npersist='/persist'\n" + freebsdTmpfs, "mount -t nfs*", "",
 			[]string{"etc persistent\tfailed\tmount: it fails", "etc volatile\tok", "persist"}},
 		"no-server": {"root='precache'\netc='volatile'\npersist='/persist'\n" + freebsdTmpfs, "-", "NOPLAN=failed connection refused",

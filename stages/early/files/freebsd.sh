@@ -78,7 +78,9 @@ answer() {
 # here, so that nothing blocks if it dies.
 agent_start() {
 	[ -x "$node" ] || { say "there is no $node: going on without it, nothing is told to the server"; return 1; }
-	mkdir -p "$here" && rm -f "$here/ask" "$here/answer" && mkfifo -m 0600 "$here/ask" "$here/answer" || return 1
+	# /var may be the image's, read-only.
+	mkdir -p "$here" 2>/dev/null || { mount -t tmpfs -o rw,mode=0755 tmpfs "${here%/*}" && mkdir -p "$here"; } || return 1
+	rm -f "$here/ask" "$here/answer" && mkfifo -m 0600 "$here/ask" "$here/answer" || return 1
 	exec 3<>"$here/ask" 4<>"$here/answer"
 	(
 		exec <"$here/ask" >"$here/answer" 3>&- 4>&-
@@ -98,21 +100,26 @@ agent_start() {
 one_tmpfs() {
 	options="rw,nosuid,mode=$1"
 	[ "$2" = - ] || options=$options,size=$2
-	if [ "$3" = /var ]; then
-		# Nothing can be moved: what the image has waits in memory.
-		mount -t tmpfs -o rw,mode=0700 tmpfs "$place" && tar -C /var -cf "$place/var.tar" . || return 1
+	if [ "$3" != /var ]; then
+		mount -t tmpfs -o "$options" tmpfs "$3"
+		return
 	fi
-	if ! mount -t tmpfs -o "$options" tmpfs "$3"; then
-		[ "$3" != /var ] || umount "$place"
-		return 1
-	fi
-	[ "$3" = /var ] || return 0
-	# mtree last: it makes /var/empty immutable.
-	tar -C /var -xpf "$place/var.tar"
-	state=$?
+	copied /var "$options" || return 1
+	# After what is unpacked: it makes /var/empty immutable.
 	mtree -deiqU -f /etc/mtree/BSD.var.dist -p /var >/dev/null
-	umount "$place"
 	mkdir -p "$here"
+}
+
+# copied FOLDER OPTIONS lays a memory file system with what the image has there.
+# Nothing can be moved: it waits in memory beside. What cannot be copied whole stays
+# as it is.
+copied() {
+	mount -t tmpfs -o rw,mode=0700 tmpfs "$place" || return 1
+	state=1
+	if tar -C "$1" -cf "$place/copy.tar" . && mount -t tmpfs -o "$2" tmpfs "$1"; then
+		if tar -C "$1" -xpf "$place/copy.tar"; then state=0; else umount "$1"; fi
+	fi
+	umount "$place"
 	return "$state"
 }
 
@@ -134,13 +141,7 @@ nfs() {
 }
 
 # etc_volatile is a copy in memory: unionfs is not to be trusted with /etc.
-etc_volatile() {
-	mount -t tmpfs -o rw,mode=0700 tmpfs "$place" && tar -C /etc -cf "$place/etc.tar" . || return 1
-	mount -t tmpfs -o rw,mode=0755 tmpfs /etc && tar -C /etc -xpf "$place/etc.tar"
-	state=$?
-	umount "$place"
-	return "$state"
-}
+etc_volatile() { copied /etc rw,mode=0755; }
 
 # precache has the bundle read into memory. On a slow link that goes on when
 # userland is up, so that no boot is later for it.
