@@ -41,8 +41,9 @@ type blob struct {
 	byNFS bool
 	tries int
 	// read counts bytes, past the nanoseconds that the network took; since is
-	// when the wait in hand began, 0 for none.
-	read, past, since atomic.Int64
+	// when the wait in hand began, 0 for none. wasted is how many of them went by
+	// between a failure and the next byte, and broke is when the one in hand began.
+	read, past, since, wasted, broke atomic.Int64
 }
 
 func (s *session) blob(l nodeapi.Layer) *blob {
@@ -70,11 +71,14 @@ func (b *blob) Read(p []byte) (int, error) {
 		}
 		n, err := b.once(p[:min(int64(len(p)), b.layer.Size-b.read.Load())])
 		if n > 0 {
+			b.wasted.Store(int64(b.failing()))
+			b.broke.Store(0)
 			b.sum.Write(p[:n])
 			b.read.Add(int64(n))
 			b.tries = 0
 			return n, nil
 		}
+		b.broke.CompareAndSwap(0, b.now().UnixNano())
 		if err := b.again(err); err != nil {
 			return 0, err
 		}
@@ -101,6 +105,8 @@ func (b *blob) again(err error) error {
 // slow link.
 func (b *blob) forgive() {
 	b.past.Store(0)
+	b.wasted.Store(0)
+	b.broke.Store(0)
 	b.since.Store(b.now().UnixNano())
 }
 
@@ -146,6 +152,18 @@ func (b *blob) lost() {
 		b.nfs.close()
 	}
 }
+
+// failing is the part of waited that tells nothing of the link's speed.
+func (b *blob) failing() time.Duration {
+	f := time.Duration(b.wasted.Load())
+	if broke := b.broke.Load(); broke > 0 {
+		f += time.Duration(b.now().UnixNano() - broke)
+	}
+	return f
+}
+
+// slow says whether the boot should go on without the rest.
+func (b *blob) slow() bool { return slow(b.read.Load(), b.layer.Size, b.waited(), b.failing()) }
 
 func (b *blob) pause(d time.Duration) bool { return b.sleep(b.ctx, d) == nil }
 

@@ -38,7 +38,7 @@ func (f *filling) slow() bool {
 	read := b.read.Load()
 	switch {
 	case b.layer.First == nil || read == 0:
-		return slow(read, b.layer.Size, b.waited())
+		return b.slow()
 	case !f.has():
 		return b.waiting() > patience
 	}

@@ -39,11 +39,13 @@ const (
 
 // slow says whether a fill is to go on in the background: the whole of it would
 // have the boot wait for the network longer than patience. It is not the time of
-// unpacking that counts.
-func slow(read, size int64, waited time.Duration) bool {
+// unpacking that counts; and failing, the part of waited that went by between
+// failures and the next byte, says nothing of the link.
+func slow(read, size int64, waited, failing time.Duration) bool {
 	if waited > patience {
 		return true
 	}
+	waited -= failing
 	if read == 0 {
 		return waited > patience/4
 	}

@@ -28,20 +28,23 @@ func TestTheRateOfTheFirstBytesDecides(t *testing.T) {
 	for name, c := range map[string]struct {
 		read, size int64
 		waited     time.Duration
+		failing    time.Duration
 		want       bool
 	}{
-		"nothing has come yet":          {0, 30 * mb, 10 * time.Millisecond, false},
-		"nothing comes":                 {0, 30 * mb, 1100 * time.Millisecond, true},
-		"1 Gbit/s":                      {mb, 30 * mb, 8 * time.Millisecond, false},
-		"100 Mbit/s, 30 MB":             {mb, 30 * mb, 80 * time.Millisecond, false},
-		"10 Mbit/s, 30 MB":              {mb, 30 * mb, 800 * time.Millisecond, true},
-		"10 Mbit/s, at a glance":        {150_000, 30 * mb, 120 * time.Millisecond, true},
-		"a hiccup, at a glance":         {150_000, 30 * mb, 40 * time.Millisecond, false},
-		"10 Mbit/s, 3 MB":               {mb, 3 * mb, 800 * time.Millisecond, false},
-		"the server stopped in the end": {29 * mb, 30 * mb, 5 * time.Second, true},
-		"a small one, come at once":     {1000, 1000, time.Millisecond, false},
+		"nothing has come yet":          {0, 30 * mb, 10 * time.Millisecond, 0, false},
+		"nothing comes":                 {0, 30 * mb, 1100 * time.Millisecond, 0, true},
+		"1 Gbit/s":                      {mb, 30 * mb, 8 * time.Millisecond, 0, false},
+		"100 Mbit/s, 30 MB":             {mb, 30 * mb, 80 * time.Millisecond, 0, false},
+		"10 Mbit/s, 30 MB":              {mb, 30 * mb, 800 * time.Millisecond, 0, true},
+		"10 Mbit/s, at a glance":        {150_000, 30 * mb, 120 * time.Millisecond, 0, true},
+		"a hiccup, at a glance":         {150_000, 30 * mb, 40 * time.Millisecond, 0, false},
+		"10 Mbit/s, 3 MB":               {mb, 3 * mb, 800 * time.Millisecond, 0, false},
+		"the server stopped in the end": {29 * mb, 30 * mb, 5 * time.Second, 0, true},
+		"6 MB, then HTTP refused":       {6 * mb, 20 * mb, 1300 * time.Millisecond, 700 * time.Millisecond, false},
+		"a server that is away":         {6 * mb, 20 * mb, 5 * time.Second, 4 * time.Second, true},
+		"a small one, come at once":     {1000, 1000, time.Millisecond, 0, false},
 	} {
-		if got := slow(c.read, c.size, c.waited); got != c.want {
+		if got := slow(c.read, c.size, c.waited, c.failing); got != c.want {
 			t.Errorf("%s: slow is %v", name, got)
 		}
 	}

@@ -49,9 +49,7 @@ func (f *saving) run() func() (state, message string) {
 	}
 }
 
-func (f *saving) slow() bool {
-	return slow(f.blob.read.Load(), f.blob.layer.Size, f.blob.waited())
-}
+func (f *saving) slow() bool { return f.blob.slow() }
 
 // begun has nothing for the boot: tarfs(5) mounts whole blobs.
 func (f *saving) begun() (state, message string) {
