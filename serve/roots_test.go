@@ -29,8 +29,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// library is a store in a folder, which counts what is open of it.
-type library struct {
+// depot is a store in a folder, which counts what is open of it.
+type depot struct {
 	t        testing.TB
 	dir      string
 	open     atomic.Int64
@@ -40,11 +40,11 @@ type library struct {
 	docs map[digest.Digest][]byte
 }
 
-func newLibrary(t testing.TB) *library {
-	return &library{t: t, dir: t.TempDir(), docs: map[digest.Digest][]byte{}}
+func newDepot(t testing.TB) *depot {
+	return &depot{t: t, dir: t.TempDir(), docs: map[digest.Digest][]byte{}}
 }
 
-func (l *library) put(v any) ocispec.Descriptor {
+func (l *depot) put(v any) ocispec.Descriptor {
 	data, err := json.Marshal(v)
 	if err != nil {
 		l.t.Fatal(err)
@@ -57,7 +57,7 @@ func (l *library) put(v any) ocispec.Descriptor {
 }
 
 // layer makes a layer in a file: a word in a file, and a symlink that says it too.
-func (l *library) layer(word string) (ocispec.Descriptor, digest.Digest) {
+func (l *depot) layer(word string) (ocispec.Descriptor, digest.Digest) {
 	l.t.Helper()
 	var stream, blob bytes.Buffer
 	w := tar.NewWriter(&stream)
@@ -86,7 +86,7 @@ func (l *library) layer(word string) (ocispec.Descriptor, digest.Digest) {
 }
 
 // image makes an image of one node of a cluster.
-func (l *library) image(cluster, node, addr, word string) ocispec.Descriptor {
+func (l *depot) image(cluster, node, addr, word string) ocispec.Descriptor {
 	l.t.Helper()
 	layer, diffID := l.layer(word)
 	labels, err := imagefmt.Labels(
@@ -99,7 +99,7 @@ func (l *library) image(cluster, node, addr, word string) ocispec.Descriptor {
 	return l.put(ocispec.Manifest{Config: config, Layers: []ocispec.Descriptor{layer}})
 }
 
-func (l *library) Document(_ context.Context, d ocispec.Descriptor) ([]byte, error) {
+func (l *depot) Document(_ context.Context, d ocispec.Descriptor) ([]byte, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if data, ok := l.docs[d.Digest]; ok {
@@ -118,7 +118,7 @@ type book struct {
 func (b book) Size() int64  { return b.size }
 func (b book) Close() error { b.closed(); return b.File.Close() }
 
-func (l *library) Layer(_ context.Context, d ocispec.Descriptor, _ digest.Digest) (LayerBlob, ocispec.Descriptor, error) {
+func (l *depot) Layer(_ context.Context, d ocispec.Descriptor, _ digest.Digest) (LayerBlob, ocispec.Descriptor, error) {
 	f, err := os.Open(filepath.Join(l.dir, d.Digest.Encoded()))
 	if err != nil {
 		return nil, d, err
@@ -127,7 +127,7 @@ func (l *library) Layer(_ context.Context, d ocispec.Descriptor, _ digest.Digest
 	return book{f, d.Size, func() { l.open.Add(-1) }}, d, nil
 }
 
-func (l *library) find(fits func(digest.Digest) bool) (ocispec.Descriptor, error) {
+func (l *depot) find(fits func(digest.Digest) bool) (ocispec.Descriptor, error) {
 	l.searches.Add(1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -139,9 +139,9 @@ func (l *library) find(fits func(digest.Digest) bool) (ocispec.Descriptor, error
 	return ocispec.Descriptor{}, fs.ErrNotExist
 }
 
-// rack is a server of a library's images, without sockets, and its node n1.
+// rack is a server of a depot's images, without sockets, and its node n1.
 type rack struct {
-	*library
+	*depot
 	fleet  *Fleet
 	loader *Loader
 	nfs    *nfs.Server
@@ -150,10 +150,10 @@ type rack struct {
 }
 
 func newRack(t testing.TB) *rack {
-	r := &rack{library: newLibrary(t), client: netip.MustParseAddr("10.77.0.11")}
+	r := &rack{depot: newDepot(t), client: netip.MustParseAddr("10.77.0.11")}
 	r.clock.Store(1e18)
 	now := func() time.Time { return time.Unix(0, r.clock.Load()) }
-	r.loader = &Loader{Source: r.library, Cache: rootfs.NewCache(0), Map: true}
+	r.loader = &Loader{Source: r.depot, Cache: rootfs.NewCache(0), Map: true}
 	t.Cleanup(func() { r.loader.Close() })
 	r.fleet = NewFleet(now)
 	r.fleet.Shelf = &Shelf{Loader: r.loader, Find: r.find, Gone: func(err error) bool { return errors.Is(err, fs.ErrNotExist) }}

@@ -162,6 +162,11 @@ func (b *blob) failing() time.Duration {
 	return f
 }
 
+// pace says how slow the link is.
+func (b *blob) pace() string {
+	return fmt.Sprintf("the link is slow (%s in %.1f s)", mb(b.read.Load()), b.waited().Seconds())
+}
+
 // slow says whether the boot should go on without the rest.
 func (b *blob) slow() bool { return slow(b.read.Load(), b.layer.Size, b.waited(), b.failing()) }
 

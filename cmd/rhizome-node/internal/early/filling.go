@@ -56,16 +56,15 @@ func (f *filling) has() bool {
 func (f *filling) begun() (state, message string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	message = fmt.Sprintf("the link is slow (%s in %.1f s): ", mb(f.blob.read.Load()), f.blob.waited().Seconds())
 	switch {
 	case len(f.parts) == 0:
-		return nodeapi.Skipped, message + "going on in the background"
+		return nodeapi.Skipped, f.blob.pace() + ": going on in the background"
 	case f.laid == nil:
 		if err := f.lay(); err != nil {
 			return nodeapi.Skipped, fmt.Sprintf("%v; going on in the background", err)
 		}
 	}
-	return nodeapi.OK, f.says() + "; " + message + "the rest comes in the background"
+	return nodeapi.OK, f.says() + "; " + f.blob.pace() + ": the rest comes in the background"
 }
 
 // says is what lies where.
@@ -95,10 +94,13 @@ func (f *filling) run() func() (string, string) {
 	return func() (string, string) { return f.s.done("precache", message, bytes) }
 }
 
-// leave gives back the memory of what cannot be laid.
+// leave gives back the memory of what cannot be laid. Where mounting failed half-way
+// some folders lie already: what is verified stays.
 func (f *filling) leave(err error) error {
 	if f.laid != nil {
-		_ = os.RemoveAll(filepath.Join(f.dir, "rest"))
+		if len(f.parts) < 2 {
+			_ = os.RemoveAll(filepath.Join(f.dir, "rest"))
+		}
 		return fmt.Errorf("going on with the first part of the bundle: %w", err)
 	}
 	_ = f.s.system.Unmount(f.dir)

@@ -53,7 +53,7 @@ func (f *saving) slow() bool { return f.blob.slow() }
 
 // begun has nothing for the boot: tarfs(5) mounts whole blobs.
 func (f *saving) begun() (state, message string) {
-	return nodeapi.Skipped, fmt.Sprintf("the link is slow (%s in %.1f s): going on in the background", mb(f.blob.read.Load()), f.blob.waited().Seconds())
+	return nodeapi.Skipped, f.blob.pace() + ": going on in the background"
 }
 
 // layerFile reads one layer of a root in memory into a file: "NUMBER FILE", from 1.
