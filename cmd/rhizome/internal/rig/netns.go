@@ -45,7 +45,9 @@ func NewNet(ctx context.Context, name, cidr string) (*Net, error) {
 	}
 	steps := [][]string{
 		{"ip", "link", "set", "lo", "up"},
-		{"ip", "link", "add", n.Bridge, "type", "bridge"},
+		// A bridge that snoops on multicast joins a group of its own, and tells so
+		// twice, at moments of the kernel's choice.
+		{"ip", "link", "add", n.Bridge, "type", "bridge", "mcast_snooping", "0"},
 		{"ip", "addr", "add", cidr, "dev", n.Bridge},
 		{"ip", "link", "set", n.Bridge, "up"},
 	}
