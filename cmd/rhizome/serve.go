@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -178,7 +179,10 @@ type host struct {
 	loader *serve.Loader
 	cache  *rootfs.Cache
 	fleet  *serve.Fleet
+	// lease keeps booted, which is what boots begin with, and what they began with
+	// before the last switch: they may be under way, and nothing mounted yet.
 	lease  *store.Lease
+	booted []digest.Digest
 	name   string
 	// dhcp is the mode of --dhcp.
 	dhcp string
@@ -240,7 +244,20 @@ func (h *host) boot(ctx context.Context, machines []*serve.Machine, needs ...dig
 	if err := h.keepMounted(ctx); err != nil {
 		return err
 	}
-	return h.fleet.Switch(machines)
+	if err := h.fleet.Switch(machines); err != nil {
+		return err
+	}
+	h.settle(needs)
+	return nil
+}
+
+// settle gives up what nothing boots any more.
+func (h *host) settle(booted []digest.Digest) {
+	former := h.booted
+	h.booted = booted
+	if err := h.lease.Settle(slices.Concat(booted, former)...); err != nil {
+		h.term.logger().Warn("gc keeps more than it must", "error", err)
+	}
 }
 
 // keepMounted loads the manifests that nodes have mounted, so that their

@@ -48,26 +48,38 @@ func (h *host) loadRemote(ctx context.Context, r ref.Reference) error {
 	return err
 }
 
-// bootRemote makes nodes boot what a reference names in its registry.
+// bootRemote makes nodes boot what a reference names in its registry. What comes
+// of it is kept by a lease of its own until all of it is there.
 func (h *host) bootRemote(ctx context.Context, link registry.Link, r ref.Reference) (digest.Digest, error) {
+	lease, err := h.store.Lease(ctx, "pull of "+h.name)
+	if err != nil {
+		return "", err
+	}
 	z, err := link.Lazy(ctx, r, registry.LazyOptions{Tag: r.Tagged(), Progress: h.remoteProgress, Log: h.term.logger()})
+	if err != nil {
+		defer lease.Close()
+	}
 	if errors.Is(err, registry.ErrNotLazy) {
 		h.term.note("%v; pulling %s first", err, r)
-		index, err := link.Pull(ctx, r, registry.PullOptions{Tag: r.Tagged()})
-		if err != nil {
-			return "", err
-		}
-		return index.Digest, h.bootImage(ctx, index)
+		return h.pullAndBoot(ctx, link, r)
 	}
 	if err != nil {
 		return "", err
 	}
-	h.remotes.add(z)
+	h.remotes.add(z, lease)
 	if err := h.bootImage(ctx, z.Root); err != nil {
 		return "", err
 	}
 	h.fill(z)
 	return z.Root.Digest, nil
+}
+
+func (h *host) pullAndBoot(ctx context.Context, link registry.Link, r ref.Reference) (digest.Digest, error) {
+	index, err := link.Pull(ctx, r, registry.PullOptions{Tag: r.Tagged()})
+	if err != nil {
+		return "", err
+	}
+	return index.Digest, h.bootImage(ctx, index)
 }
 
 // bootPulled makes nodes boot what the store has by a remote image's name.
@@ -92,6 +104,7 @@ func (h *host) remoteProgress(done, total int64, layers, of int) {
 
 // fill fetches the rest of a remote image in the background, until endFilling.
 func (h *host) fill(z *registry.Lazy) {
+	h.remotes.fills(z)
 	h.filling.Go(func() {
 		select {
 		case <-h.serving:

@@ -129,12 +129,12 @@ func (c *collection) run(ctx context.Context) error {
 }
 
 // cutoff takes the grace period, or the beginning of the oldest running
-// process when that is earlier.
+// process that has not settled when that is earlier.
 func (c *collection) cutoff() (err error) {
 	c.before = c.s.now().Add(-max(c.o.Grace, 0))
 	c.report.Leases, err = c.s.liveLeases()
 	for _, l := range c.report.Leases {
-		if l.Since.Before(c.before) {
+		if !l.Settled && l.Since.Before(c.before) {
 			c.before = l.Since
 		}
 	}

@@ -176,6 +176,30 @@ func TestARunningBuildKeepsWhatItWrote(t *testing.T) {
 	}
 }
 
+// A server that has been up for a year must not keep the year's builds.
+func TestAServerKeepsWhatItServesAndNotAllThatWasWrittenSinceItBegan(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir(), store.Options{})
+	lease, err := s.Lease(ctx, "serve")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lease.Close()
+	first, second, others := registrytest.Cluster(t, s.Images(), 1), registrytest.Cluster(t, s.Images(), 2), registrytest.Cluster(t, s.Images(), 3)
+	if err := lease.Need(first.Digest); err != nil {
+		t.Fatal(err)
+	}
+	if err := lease.Settle(second.Digest); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.GC(ctx, store.GCOptions{Grace: -1}); err != nil {
+		t.Fatal(err)
+	}
+	if whole(s, first) || !whole(s, second) || whole(s, others) {
+		t.Errorf("whole: served before %v, served %v, of others %v", whole(s, first), whole(s, second), whole(s, others))
+	}
+}
+
 func TestLayersOfCachedStepsStayAsLongAsTheSteps(t *testing.T) {
 	ctx := context.Background()
 	s := open(t, t.TempDir(), store.Options{})

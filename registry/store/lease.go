@@ -21,11 +21,14 @@ type LeaseInfo struct {
 	Since   time.Time `json:"since"`
 	// Needs are images and manifests that must stay while the lease is held.
 	Needs []digest.Digest `json:"needs,omitempty"`
+	// Settled says that Needs is all: what else was written since it began may go.
+	Settled bool `json:"settled,omitempty"`
 }
 
-// Lease keeps what a running build, pull or server needs from collection: all
-// that was written or relied on since the lease began, and what it names. It
-// is held through a lock on its file, so it ends with its process.
+// Lease keeps what a running build, pull or server needs from collection: what
+// it names and, until it is settled, all that was written or relied on since it
+// began. It is held through a lock on its file, so it ends with its process. It
+// is not for use by several goroutines at once.
 type Lease struct {
 	s       *Store
 	path    string
@@ -49,10 +52,20 @@ func (s *Store) Lease(ctx context.Context, purpose string, needs ...digest.Diges
 	return l, nil
 }
 
-// Need adds images that the holder needs. It is not for use by several
-// goroutines at once.
+// Need adds images that the holder needs.
 func (l *Lease) Need(digests ...digest.Digest) error {
 	l.info.Needs = append(l.info.Needs, digests...)
+	return l.write()
+}
+
+// Settle says that these are all that the holder needs from now on. A server
+// that runs for a year would keep all that was written in it otherwise.
+func (l *Lease) Settle(digests ...digest.Digest) error {
+	l.info.Needs, l.info.Settled = digests, true
+	return l.write()
+}
+
+func (l *Lease) write() error {
 	data, err := json.Marshal(l.info)
 	if err != nil {
 		return fmt.Errorf("writing the lease %q: %w", l.path, err)
