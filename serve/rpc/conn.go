@@ -99,6 +99,9 @@ func (c *conn) read() error {
 
 // serveRecord answers a call now, or starts a worker for it.
 func (c *conn) serveRecord(record []byte) {
+	if c.partialAt.Load() != 0 {
+		c.partialAt.Store(0) // it is here; a piece of the next may be, too, and has its own time
+	}
 	v := parseCall(record, &c.call)
 	if v == dispatch {
 		c.s.Stats.CallsTCP.Add(1)

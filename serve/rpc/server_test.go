@@ -380,6 +380,26 @@ func TestClientsThatHoldOnAreCut(t *testing.T) {
 	mustCall(t, s.dial(t, "tcp"), echo, nil)
 }
 
+// TestAClientThatNeverPausesIsNotCut: of a client that writes without a pause the
+// server has always a piece of the next call. Each arrives in time all the same.
+func TestAClientThatNeverPausesIsNotCut(t *testing.T) {
+	s := serve(t, rpc.Limits{Partial: 100 * time.Millisecond})
+	c := s.dial(t, "tcp")
+	call := rpctest.Record(rpctest.Message(1, testProgram, 2, echo, rpctest.None(), bytes.Repeat([]byte("x"), 1000)))
+	half := len(call) / 2
+	if _, err := c.Write(call[:half]); err != nil {
+		t.Fatal(err)
+	}
+	for began := time.Now(); time.Since(began) < time.Second; {
+		if _, err := c.Write(append(bytes.Clone(call[half:]), call[:half]...)); err != nil {
+			t.Fatalf("cut after %v: %v", time.Since(began), err)
+		}
+		if _, err := c.Receive(); err != nil {
+			t.Fatalf("cut after %v: %v", time.Since(began), err)
+		}
+	}
+}
+
 // closedByPeer looks, without reading, whether the connection was reset or
 // shut.
 func closedByPeer(c *rpctest.Client) bool {
