@@ -110,6 +110,11 @@ func (x *exchange) lease() *refusal {
 		return bad(err)
 	}
 	req.TTL = int(ttlOf(req.TTL).Seconds())
+	// To list a large region may take longer than the server's timeouts; a node
+	// that was not told would leave the region leased to nobody.
+	control := http.NewResponseController(x.w)
+	noReadDeadline(control)
+	_ = control.SetWriteDeadline(time.Now().Add(patience))
 	l, err := x.config.Regions.Lease(x.r.Context(), x.holder(), req)
 	if err != nil {
 		return x.leaseTrouble(boot.NodeLeaseRefused, strings.Join(req.Paths, " "), err)

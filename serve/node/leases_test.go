@@ -20,14 +20,14 @@ import (
 type regions struct {
 	err    error
 	holder nodeapi.Holder
-	// slow is how long Stream and Commit take.
+	// slow is how long Lease, Stream and Commit take.
 	slow time.Duration
 	body string
 }
 
-func (r *regions) Lease(_ context.Context, h nodeapi.Holder, req nodeapi.LeaseRequest) (nodeapi.Lease, error) {
+func (r *regions) Lease(ctx context.Context, h nodeapi.Holder, req nodeapi.LeaseRequest) (nodeapi.Lease, error) {
 	r.holder = h
-	return nodeapi.Lease{ID: "L", Paths: req.Paths, Mode: req.Mode}, r.err
+	return nodeapi.Lease{ID: "L", Paths: req.Paths, Mode: req.Mode}, r.work(ctx)
 }
 
 func (r *regions) Renew(nodeapi.Holder, string, time.Duration) (nodeapi.Lease, error) {
@@ -114,8 +114,9 @@ func TestPathsThatCouldMeanTwoThingsAreRefused(t *testing.T) {
 	}
 }
 
-// A region may take longer than the server's timeout for a request.
-func TestAStreamOutlivesTheTimeoutOfARequest(t *testing.T) {
+// A region may take longer than the server's timeout for a request, to be listed as to
+// be read.
+func TestARegionOutlivesTheTimeoutOfARequest(t *testing.T) {
 	w := newWorld(t)
 	root := w.boots("127.0.0.1")
 	w.node.config.Regions = &regions{slow: 600 * time.Millisecond}
@@ -129,6 +130,9 @@ func TestAStreamOutlivesTheTimeoutOfARequest(t *testing.T) {
 	go server.Serve(ln)
 	defer server.Close()
 	w.addr = ln.Addr().String()
+	if status, body := root.ask("POST", nodeapi.PathLeases, lease); status != 201 {
+		t.Errorf("the lease: %d %s", status, body)
+	}
 	if status, body := root.ask("GET", nodeapi.PathLeases+"/L/tree", ""); status != 200 || len(body) != 60_000 {
 		t.Errorf("the stream: %d, %d bytes", status, len(body))
 	}
