@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"rhizome/serve/rootfs"
 )
 
 // A node reads its own root, an admin every root, and nobody else any; an
@@ -49,5 +51,34 @@ func TestAnAdminsMountBeginsNoBoot(t *testing.T) {
 	switchTo(t, f, next)
 	if m := sees(t, f); m != next {
 		t.Errorf("the node boots %s: an admin's mount held it", m.Manifest)
+	}
+}
+
+// An address that changed hands reads nothing of the node that had it: its images may
+// be open yet, and have its secrets.
+func TestAnAddressThatChangedHandsOpensNothingOfItsFormerNode(t *testing.T) {
+	f := NewFleet(time.Now, netip.MustParsePrefix("10.99.0.0/24"))
+	old, next, other := imageOf(t, "old"), imageOf(t, "next"), imageOf(t, "other")
+	switchTo(t, f, old)
+	addr := old.Node.Address
+	next.Node.Address = netip.MustParseAddr("10.77.0.12")
+	other.Node.Name, other.Node.Address, other.Node.MACs = "n2", addr, nil
+	if _, err := f.ByID(old.View.ID(), addr); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Switch([]*Machine{next, other}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.ByID(old.View.ID(), addr); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("n2, at the address that was n1's, opens n1's root: %v", err)
+	}
+	if _, err := f.BlobsByID(rootfs.BlobsID(old.Manifest.String()), addr); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("n2, at the address that was n1's, opens n1's blobs: %v", err)
+	}
+	if _, err := f.ByID(other.View.ID(), addr); err != nil {
+		t.Errorf("n2's own root: %v", err)
+	}
+	if _, err := f.ByID(old.View.ID(), netip.MustParseAddr("10.99.0.7")); err != nil {
+		t.Errorf("an admin: %v", err)
 	}
 }

@@ -62,6 +62,14 @@ func (f *Fleet) mayRead(m *Machine, client netip.Addr) bool {
 	return m.Node.Address == client || slices.ContainsFunc(f.admin, func(p netip.Prefix) bool { return p.Contains(client) })
 }
 
+// moved says that a client has the address that a machine had, and is another node
+// by now: an image that stays open for the handles of the one must not be read by the
+// other. The caller has the lock.
+func (f *Fleet) moved(m *Machine, client netip.Addr) bool {
+	now := f.byAddr[client.Unmap()]
+	return now != nil && now.Node.Name != m.Node.Name && m.Node.Address == now.Node.Address
+}
+
 // Switch makes these machines the ones that boot from now on.
 func (f *Fleet) Switch(machines []*Machine) error {
 	byMAC, byAddr, byName := map[string]*Machine{}, map[netip.Addr]*Machine{}, map[string]*Machine{}
@@ -209,7 +217,7 @@ func (f *Fleet) handled(by map[[16]byte]*root, id [16]byte, client netip.Addr) (
 		return nil, rootfs.ErrStale
 	}
 	m := r.machine
-	if !f.mayRead(m, client) {
+	if !f.mayRead(m, client) || f.moved(m, client) {
 		return nil, fmt.Errorf("%s may not use a handle of node %q: %w", client, m.Node.Name, fs.ErrPermission)
 	}
 	r.used.Store(f.now().UnixNano())
