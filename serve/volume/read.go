@@ -116,11 +116,14 @@ func span(offset uint64, count uint32, size uint64, limit uint32) int {
 	return int(min(uint64(count), uint64(limit), size-offset))
 }
 
-// readBody answers with n bytes, or fewer where the file was cut meanwhile.
+// readBody answers with n bytes, or fewer where the file was cut meanwhile: then
+// they are its last, and eof says so. A client that is given nothing, and not the
+// end, takes it for an error (EIO).
 func (r *request) readBody(offset uint64, n int) rpc.Status {
 	start := r.out.Mark()
+	eof := offset >= r.attr.size || offset+uint64(n) >= r.attr.size
 	for {
-		got, err := r.tryRead(offset, n)
+		got, err := r.tryRead(offset, n, eof)
 		if err != nil {
 			r.out.Rewind(start)
 			return r.failed(err)
@@ -129,16 +132,19 @@ func (r *request) readBody(offset uint64, n int) rpc.Status {
 			return rpc.Success
 		}
 		r.out.Rewind(start)
-		n = got
+		if now := after(r.obj); now != nil {
+			r.attr = *now
+		}
+		n, eof = got, true
 	}
 }
 
 // tryRead writes a whole reply for n bytes and tells how many there were.
-func (r *request) tryRead(offset uint64, n int) (int, error) {
+func (r *request) tryRead(offset uint64, n int, eof bool) (int, error) {
 	r.out.Uint32(uint32(statusOK))
 	r.postOp(&r.attr)
 	r.out.Uint32(uint32(n))
-	r.out.Bool(offset >= r.attr.size || offset+uint64(n) >= r.attr.size)
+	r.out.Bool(eof)
 	r.out.Uint32(uint32(n))
 	if n == 0 {
 		return 0, nil
