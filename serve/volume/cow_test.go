@@ -2,13 +2,16 @@ package volume
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"rhizome/serve/boot"
+	"rhizome/serve/rootfs"
 )
 
 // cow makes a world and mounts the node's /etc.
@@ -272,5 +275,93 @@ func TestARemovalThatFailsTakesNoContentAway(t *testing.T) {
 	got := make([]byte, 7)
 	if _, err := f.readAt(got, 0); err != nil || string(got) != "content" {
 		t.Errorf("after the removal that failed, the file reads %q, %v", got, err)
+	}
+}
+
+// overImage is an overlay over an image's /etc.
+func overImage(t *testing.T, q *quota, view *rootfs.View) *overlay {
+	t.Helper()
+	o, err := openOverlay(overlayConfig{dir: fastDir(t), path: "/etc", quota: q, now: func() moment { return moment{Sec: 1} }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { o.close() })
+	if _, err := o.rebase(view); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// A file is copied out of the image that lies below when it is copied: a new image
+// may come below while a write is on its way.
+func TestAFileIsCopiedFromTheImageThatLiesBelow(t *testing.T) {
+	const files = 400
+	image := func(version int, first ...file) *rootfs.View {
+		all := append([]file{imgDir("etc", 0o755)}, first...)
+		for i := range files {
+			all = append(all, imgFile(fmt.Sprintf("etc/f%03d", i), 0o644, fmt.Sprintf("-f%03d", i)))
+		}
+		return makeView(t, version, all...)
+	}
+	views := []*rootfs.View{image(1), image(2, imgFile("etc/before", 0o644, "-before"))}
+	o := overImage(t, nil, views[0])
+	stop := make(chan struct{})
+	var other sync.WaitGroup
+	other.Go(func() {
+		for i := 1; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if _, err := o.rebase(views[i%2]); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for i := range files {
+		name := fmt.Sprintf("f%03d", i)
+		f, err := o.object(rootID).lookup(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.writeAt([]byte("+"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	other.Wait()
+	for i := range files {
+		name := fmt.Sprintf("f%03d", i)
+		f, err := o.object(rootID).lookup(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, 20)
+		if n, _ := f.readAt(got, 0); string(got[:n]) != "+"+name {
+			t.Fatalf("%s holds %q", name, got[:n])
+		}
+	}
+}
+
+// A copy that cannot be noted, as on a full disk, leaves nothing behind: neither on
+// the disk nor in the quota, however often it is tried.
+func TestACopyThatCannotBeNotedCostsNothing(t *testing.T) {
+	q := newQuota(1 << 20)
+	o := overImage(t, q, makeView(t, 1, etc...))
+	before := q.used.Load()
+	f, err := o.object(rootID).lookup("motd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.journal.most = 10 // no change fits
+	for range 3 {
+		if err := f.writeAt([]byte("x"), 0); err == nil {
+			t.Fatal("a copy that could not be noted was answered with success")
+		}
+	}
+	if bodies, _ := os.ReadDir(filepath.Join(o.dir, "bodies")); q.used.Load() != before || len(bodies) != 0 {
+		t.Errorf("the quota counts %d bytes more, and %d bodies lie there", q.used.Load()-before, len(bodies))
 	}
 }

@@ -170,18 +170,25 @@ func (x *overlayObject) ownBody(keep int64) error {
 	}
 	x.o.mu.Lock()
 	defer x.o.mu.Unlock()
+	// It is looked at again: another image may lie below by now (rebase).
+	if s, err = x.o.state(x.n); err != nil || !s.usesImage() {
+		return err
+	}
 	var tx transaction
 	rec, err := x.o.edit(&tx, x.n)
-	if err != nil || rec.has(ownBody) {
+	if err != nil {
 		return err
 	}
-	if err := x.o.copyUp(s, keep); err != nil {
-		os.Remove(x.o.bodyPath(x.n))
-		return err
+	err = x.o.copyUp(s, keep)
+	if err == nil {
+		rec.Own |= ownBody
+		rec.Ctime = x.o.now()
+		err = x.o.commit(tx.steps)
 	}
-	rec.Own |= ownBody
-	rec.Ctime = x.o.now()
-	return x.o.commit(tx.steps)
+	if err != nil {
+		x.o.dropBody(x.n) // no record needs it
+	}
+	return err
 }
 
 // copyUp fills a body from the image, and waits until it is on the disk: the
@@ -203,10 +210,11 @@ func (o *overlay) copyUp(s state, keep int64) error {
 		return err
 	}
 	defer f.Close()
-	if _, err := io.Copy(f, io.LimitReader(r, size)); err != nil {
+	_, err = io.Copy(f, io.LimitReader(r, size))
+	o.quota.changed(blocks(int(f.Fd())))
+	if err != nil {
 		return err
 	}
-	o.quota.changed(blocks(int(f.Fd())))
 	a := r.Attr()
 	at := moment{a.Sec, a.Nsec}.time()
 	if err := os.Chtimes(f.Name(), at, at); err != nil {
