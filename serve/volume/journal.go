@@ -26,15 +26,18 @@ type journal struct {
 	file *os.File
 	// most is the longest line in bytes: maxLine.
 	most int
-	// size is where the next line goes, in bytes; live what a snapshot took.
-	size atomic.Int64
-	live int64
+	// size is where the next line goes, in bytes; live what a snapshot took, and
+	// later the size at which one is tried again after one that failed.
+	size        atomic.Int64
+	live, later int64
 
-	// synced is how far the file is known to be on the disk; mu is held while
-	// it gets there. failed is set when that can be known no more.
-	mu     sync.Mutex
-	synced int64
-	failed atomic.Pointer[error]
+	// synced is how far the file is known to be on the disk, and renamed says that
+	// its name may not be; mu is held while they get there. failed is set when that
+	// can be known no more.
+	mu      sync.Mutex
+	synced  int64
+	renamed bool
+	failed  atomic.Pointer[error]
 }
 
 const journalName = "journal"
@@ -143,7 +146,7 @@ func openJournal(dir string) (*journal, *records, error) {
 	}
 	size, err := replayJournal(f, r)
 	if err == nil {
-		err = f.Truncate(size)
+		err = j.cut(f, size)
 	}
 	if err != nil {
 		f.Close()
@@ -151,40 +154,97 @@ func openJournal(dir string) (*journal, *records, error) {
 	}
 	j.file = f
 	j.size.Store(size)
-	if j.overgrown() { // with no snapshot's size known, beyond slack
-		// Where this fails, the longer journal goes on being good.
-		_ = j.rewrite(r)
-	}
+	j.shorten(r) // with no snapshot's size known, beyond slack
 	return j, r, nil
 }
 
-// rewrite replaces the journal by a snapshot, in one step.
+// cut takes off what follows the last whole line: a line that a crash cut is the
+// last, or one of the last that nobody was told of. Where whole lines follow, the disk
+// has damaged what was kept, and nothing more is given up by itself.
+func (j *journal) cut(f *os.File, size int64) error {
+	damaged, err := linesBehind(io.NewSectionReader(f, size, 1<<62))
+	if err != nil {
+		return err
+	}
+	if damaged {
+		return fmt.Errorf("the journal %q is damaged at byte %d, and whole changes follow: put a good copy of it in its place, or give up what follows with `truncate -s %d`", j.path, size, size)
+	}
+	return f.Truncate(size)
+}
+
+// linesBehind tells whether a whole line follows the first, which is none.
+func linesBehind(r io.Reader) (bool, error) {
+	lines := bufio.NewReaderSize(r, 1<<16)
+	for first := true; ; first = false {
+		line, err := readLine(lines)
+		if errors.Is(err, io.EOF) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		if _, ok := decodeLine(line); ok && !first {
+			return true, nil
+		}
+	}
+}
+
+// rewrite replaces the journal by a snapshot, in one step. From then on the
+// snapshot's file is written to, whatever else fails: a line in the file that was
+// replaced would be lost. sync makes the new file's name last.
 func (j *journal) rewrite(r *records) error {
 	line, err := j.encode(r.snapshot())
 	if err != nil {
 		return err
 	}
-	if err := durable.WriteBytes(durable.OS{}, "", j.path, 0o600, line); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(j.path, os.O_RDWR, 0)
+	f, err := newFile(filepath.Dir(j.path), line)
 	if err != nil {
-		return fmt.Errorf("opening the journal again: %w", err)
+		return durable.Hint(err)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if err := os.Rename(f.Name(), j.path); err != nil {
+		return errors.Join(err, durable.Discard(durable.OS{}, f))
+	}
 	if j.file != nil {
 		j.file.Close()
 	}
-	j.file, j.live, j.synced = f, int64(len(line)), int64(len(line))
+	j.file, j.live, j.synced, j.renamed = f, int64(len(line)), int64(len(line)), true
 	j.size.Store(j.live)
 	return nil
+}
+
+// newFiles are the names of files that newFile makes.
+const newFiles = "write-*.tmp"
+
+// newFile makes a file in a folder, under a name of its own, that has data and is
+// on the disk. It is left open.
+func newFile(dir string, data []byte) (*os.File, error) {
+	f, err := os.CreateTemp(dir, newFiles)
+	if err != nil {
+		return nil, err
+	}
+	if _, err = f.Write(data); err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		return nil, errors.Join(err, durable.Discard(durable.OS{}, f))
+	}
+	return f, nil
 }
 
 // slack is how many bytes a journal may have beyond three times its snapshot.
 const slack = 4 << 20
 
-func (j *journal) overgrown() bool { return j.size.Load() > 3*j.live+slack }
+// shorten replaces a journal that is overgrown. Where that fails, the longer one
+// goes on being good; it is tried again when that is longer by slack and not with
+// each change, since it costs as much as all records.
+func (j *journal) shorten(r *records) {
+	size := j.size.Load()
+	if size > max(3*j.live+slack, j.later) && j.rewrite(r) != nil {
+		j.later = size + slack
+	}
+}
 
 // append adds a transaction; sync makes it last. A line that does not fit the
 // disk is taken back.
@@ -221,6 +281,12 @@ func (j *journal) sync(upto int64) error {
 	defer j.mu.Unlock()
 	if failed := j.failed.Load(); failed != nil {
 		return *failed
+	}
+	if j.renamed {
+		if err := (durable.OS{}).SyncDir(filepath.Dir(j.path)); err != nil {
+			return err
+		}
+		j.renamed = false
 	}
 	if j.synced >= upto {
 		return nil

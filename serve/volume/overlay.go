@@ -69,12 +69,17 @@ func openOverlay(c overlayConfig) (*overlay, error) {
 // diskBodies is how many bodies of one export are kept open between calls.
 const diskBodies = 64
 
-// begin removes bodies that a crash left without a record, sums what the
-// others take, and makes the root of an export without an image.
+// begin removes bodies that a crash left without a record, and snapshots that did
+// not become the journal, sums what the other bodies take, and makes the root of an
+// export without an image.
 func (o *overlay) begin() error {
 	files, err := os.ReadDir(filepath.Join(o.dir, "bodies"))
 	if err != nil {
 		return err
+	}
+	left, _ := filepath.Glob(filepath.Join(o.dir, newFiles)) // fails for a pattern that is none
+	for _, name := range left {
+		_ = os.Remove(name) // or next time
 	}
 	for _, f := range files {
 		id, err := strconv.ParseUint(f.Name(), 16, 64)
@@ -129,9 +134,8 @@ func (o *overlay) commit(tx []change) error {
 	}
 	o.apply(tx)
 	o.lists.forget(tx)
-	if o.draft == nil && o.journal.overgrown() {
-		// Where this fails, the longer journal goes on being good.
-		_ = o.journal.rewrite(o.records)
+	if o.draft == nil {
+		o.journal.shorten(o.records)
 	}
 	return nil
 }
