@@ -54,6 +54,7 @@ func (v *Volumes) serve(h []byte, args rpc.Decoder, c *rpc.Call, out *rpc.Reply)
 	}
 	defer r.x.leave()
 	if r.obj, r.attr, err = r.x.object(h); err != nil {
+		v.trouble(&r, err)
 		fail(c.Procedure, toStatus(err), out)
 		return rpc.Success
 	}

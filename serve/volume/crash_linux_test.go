@@ -246,3 +246,59 @@ func fewDescriptors(t *testing.T, more uint64) (restore func()) {
 	t.Cleanup(restore)
 	return restore
 }
+
+// A directory that is not empty stays, and of the attempts to remove it nothing
+// does: a node that tries again and again must not take the server's descriptors.
+func TestARemovalThatFailsKeepsNothingOpen(t *testing.T) {
+	needRoot(t)
+	w := newWorld(t, nil)
+	c := w.dial(addr1)
+	root := c.mustMount("/persist/n1")
+	c.mkdir(root, "empty", 0o755)
+	for i := range 20 {
+		name := fmt.Sprint("full-", i)
+		full, _ := c.mkdir(root, name, 0o755)
+		c.put(full, "in the way", "")
+		c.must("removing a full directory", c.rmdir(root, name), statusNotEmpty)
+		c.must("renaming over a full directory", c.rename(root, "empty", root, name), statusNotEmpty)
+	}
+	for _, place := range w.volumes.exports {
+		cache := place.x.tree.(*disk).files
+		cache.mu.Lock()
+		for name, f := range cache.files {
+			if f.uses > 0 {
+				t.Errorf("no call is under way, and the file %x is held %d times", name, f.uses)
+			}
+		}
+		cache.mu.Unlock()
+	}
+}
+
+// TestANeighboursFilesDoNotTakeAllDescriptors: what is kept open for one node is
+// closed where another's calls find no descriptor left. It would wait for ever
+// otherwise: the one that has them need not call again.
+func TestANeighboursFilesDoNotTakeAllDescriptors(t *testing.T) {
+	needRoot(t)
+	w := newWorld(t, nil)
+	const files = 60
+	before := w.dial(addr2)
+	root2 := before.mustMount("/persist/n2")
+	for i := range files {
+		before.put(root2, fmt.Sprint(i), "body")
+	}
+	w.restart() // nothing is open any more
+	c, other := w.dial(addr1), w.dial(addr2)
+	root, others := c.mustMount("/persist/n1"), other.mustMount("/persist/n2")
+	restore := fewDescriptors(t, 80)
+	defer restore()
+	for i := range files / 2 {
+		c.put(root, fmt.Sprint(i), "body")
+	}
+	for i := range files {
+		st := statusJukebox
+		for try := 0; st == statusJukebox && try < 3; try++ {
+			_, _, st = other.lookup(others, fmt.Sprint(i))
+		}
+		other.must("looking up a file after its neighbour opened many", st, statusOK)
+	}
+}

@@ -71,6 +71,8 @@ func (d *disk) begin(path string) error {
 	return err
 }
 
+func (d *disk) spare() { d.files.forgetIdle() }
+
 func (d *disk) close() error {
 	d.files.clear()
 	return d.dir.Close()

@@ -67,11 +67,7 @@ func (o *diskObject) remove(name string, dir bool) error {
 		flags = unix.AT_REMOVEDIR
 	}
 	gone := o.d.watch(o.f.path, name)
-	if err := unix.Unlinkat(o.f.path, name, flags); err != nil {
-		return err
-	}
-	gone()
-	return nil
+	return gone(unix.Unlinkat(o.f.path, name, flags))
 }
 
 func (o *diskObject) rename(name string, to object, toName string) error {
@@ -83,11 +79,7 @@ func (o *diskObject) rename(name string, to object, toName string) error {
 		return unix.EPERM
 	}
 	gone := o.d.watch(target.f.path, toName)
-	if err := unix.Renameat(o.f.path, name, target.f.path, toName); err != nil {
-		return err
-	}
-	gone()
-	return nil
+	return gone(unix.Renameat(o.f.path, name, target.f.path, toName))
 }
 
 func (o *diskObject) link(name string, target object) error {
@@ -101,23 +93,26 @@ func (o *diskObject) link(name string, target object) error {
 	return unix.Linkat(t.f.path, "", o.f.path, name, unix.AT_EMPTY_PATH)
 }
 
-// watch looks at what a name means before it is taken away; the result, called
-// after, gives the blocks back to the quota if that was the last name.
-func (d *disk) watch(dir int, name string) (gone func()) {
+// watch looks at what a name means before it is taken away. The result must be
+// called after, with how that went, which it passes on; it gives the blocks back
+// to the quota if that was the last name.
+func (d *disk) watch(dir int, name string) (gone func(error) error) {
+	pass := func(err error) error { return err }
 	fd, err := d.child(dir, name)
 	if err != nil {
-		return func() {}
+		return pass
 	}
 	o, err := d.object(fd)
 	if err != nil {
-		return func() {}
+		return pass
 	}
-	before, err := o.attr()
-	return func() {
+	before, unknown := o.attr()
+	return func(err error) error {
 		defer o.close()
-		if _, now := o.attr(); err == nil && errors.Is(now, unix.ESTALE) {
+		if _, now := o.attr(); unknown == nil && errors.Is(now, unix.ESTALE) {
 			d.quota.changed(-int64(before.used))
 			d.files.forget(string(o.(*diskObject).key))
 		}
+		return err
 	}
 }

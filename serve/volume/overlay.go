@@ -101,6 +101,8 @@ func (o *overlay) begin() error {
 	return o.commit([]change{{ID: rootID, Put: root}})
 }
 
+func (o *overlay) spare() { o.bodies.forgetIdle() }
+
 func (o *overlay) close() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -12,6 +12,8 @@ type tree interface {
 	// open finds the object with an id; ESTALE where it is gone.
 	open(id []byte) (object, error)
 	space() (space, error)
+	// spare closes what is kept open for later.
+	spare()
 	close() error
 	regional
 }

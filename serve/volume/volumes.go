@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -165,13 +167,16 @@ func (v *Volumes) Mount(name string, c *rpc.Call) ([]byte, error) {
 	}
 	x, err := v.use(&n, s)
 	if err != nil {
+		v.spare(err)
 		return nil, fmt.Errorf("mounting %q: %w", name, err)
 	}
 	defer x.leave()
 	if err := v.follow(x, &n); err != nil {
 		return nil, fmt.Errorf("mounting %q: %w", name, err)
 	}
-	return x.resolve(below)
+	h, err := x.resolve(below)
+	v.spare(err)
+	return h, err
 }
 
 // choose finds the export that a path lies in, the longest one, and what
@@ -294,14 +299,36 @@ func (v *Volumes) Close() error {
 	return err
 }
 
+// spare closes what all exports keep open for later, where an error says that
+// descriptors have run out: who is told to come again would find none for ever.
+func (v *Volumes) spare(err error) {
+	if !spent(err) {
+		return
+	}
+	v.mu.Lock()
+	places := slices.Collect(maps.Values(v.exports))
+	v.mu.Unlock()
+	for _, place := range places {
+		if !place.mu.TryLock() {
+			continue // it is being opened
+		}
+		if place.x != nil {
+			place.x.tree.spare()
+		}
+		place.mu.Unlock()
+	}
+}
+
 // refuse tells of a call on what is not the caller's.
 func (v *Volumes) refuse(c *rpc.Call, err error) {
+	v.spare(err)
 	v.tell(boot.Event{Kind: boot.NFSRefused, Addr: c.Peer.Remote.Addr(), Error: err.Error()})
 }
 
 // trouble tells of what the operator must mend: a disk that is full or broken,
 // no descriptors left.
 func (v *Volumes) trouble(r *request, err error) {
+	v.spare(err)
 	st := toStatus(err)
 	switch {
 	case st == statusIO, st == statusNoSpc, st == statusDQuot, st == statusServerFault, spent(err):
