@@ -14,14 +14,14 @@ import (
 
 // export is one open export.
 type export struct {
-	name    string
-	kind    byte
-	id      exportID
-	fsid    uint64
-	key     []byte
-	tree    tree
-	quota   *quota
-	devices bool
+	name  string
+	kind  byte
+	id    exportID
+	fsid  uint64
+	key   []byte
+	tree  tree
+	quota *quota
+	settings
 
 	// using is held for reading by every call, so that closing waits, and a
 	// commit of a region; closed is guarded by it.
@@ -32,6 +32,22 @@ type export struct {
 	// trust what they are told stood before and after their change.
 	names sync.Mutex
 	files [64]sync.Mutex
+}
+
+// settings are what the recipe says of an export, beside where it is.
+type settings struct {
+	limit   int64 // of the quota, in bytes; 0 is none
+	devices bool
+}
+
+func settingsOf(n *Node, s spec) settings {
+	switch {
+	case s.owner == sharedOwner:
+		return settings{}
+	case s.kind == rootfs.HandlePersist:
+		return settings{n.PersistQuota, n.PersistDevices}
+	}
+	return settings{n.PersistQuota, true} // devices are records, and no node of the server's
 }
 
 func (x *export) leave() { x.using.RUnlock() }
@@ -173,15 +189,11 @@ func (v *Volumes) open(n *Node, s spec) (*export, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &export{name: s.name, kind: s.kind, id: s.id, fsid: s.id.fsid(), key: state.key}
-	if s.owner != sharedOwner {
-		x.quota = newQuota(n.PersistQuota)
-	}
+	x := &export{name: s.name, kind: s.kind, id: s.id, fsid: s.id.fsid(), key: state.key, settings: settingsOf(n, s)}
+	x.quota = newQuota(x.limit)
 	if s.kind == rootfs.HandlePersist {
-		x.devices = n.PersistDevices && s.owner != sharedOwner
 		x.tree, err = v.openPersist(n.Cluster, s.owner, state.dir, x.quota)
 	} else {
-		x.devices = true // they are records, and no node of the server's
 		x.tree, err = v.openCopyOnWrite(n, s, state.dir, x.quota)
 	}
 	if err != nil {

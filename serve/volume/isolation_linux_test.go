@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"rhizome/serve/boot"
@@ -232,4 +233,38 @@ func TestARepeatedCallGetsItsFirstReply(t *testing.T) {
 		}
 		c.must("another REMOVE", c.remove(dir, "f"), statusNoEnt)
 	})
+}
+
+// What another recipe says of a node's quota and devices holds as soon as the node
+// has it, and not when the server is started next.
+func TestAnotherRecipesQuotaHoldsAtOnce(t *testing.T) {
+	needRoot(t)
+	w := newWorld(t, func(n *Node) { n.PersistQuota, n.PersistDevices = 1<<20, true })
+	c := w.dial(addr1)
+	for _, path := range []string{"/persist/n1", "/cow/n1/etc"} {
+		w.nodes.edit(addr1, func(n *Node) { n.PersistQuota, n.PersistDevices = 1<<20, true })
+		root := c.mustMount(path)
+		h := c.put(root, "big", "")
+		big := strings.Repeat("x", 1<<19)
+		fill := func() (st status) {
+			for i := range uint64(4) {
+				if st, _, _ = c.write(h, i<<19, fileSync, big); st != statusOK {
+					break
+				}
+			}
+			return st
+		}
+		c.must("writing 2 MiB where 1 MiB is the quota", fill(), statusDQuot)
+		w.nodes.edit(addr1, func(n *Node) { n.PersistQuota, n.PersistDevices = 4<<20, false })
+		c.must("writing 2 MiB where 4 MiB is the quota", fill(), statusOK)
+		w.nodes.edit(addr1, func(n *Node) { n.PersistQuota = 0 })
+		c.must("writing without a quota", fill(), statusOK)
+		w.nodes.edit(addr1, func(n *Node) { n.PersistQuota = 1 << 20 })
+		st, _, _ := c.write(h, 8<<20, fileSync, big)
+		c.must("writing beyond a quota that is smaller now", st, statusDQuot)
+	}
+	w.nodes.edit(addr1, func(n *Node) { n.PersistQuota = 0 })
+	root := c.mustMount("/persist/n1")
+	_, st := c.mknod(root, "null", kindChar, 1, 3)
+	c.must("making a device that the node may not have any more", st, statusPerm)
 }

@@ -115,6 +115,13 @@ func (r *Regions) begin(id string) (release func(), err error) {
 	}, nil
 }
 
+// committing tells whether any commit goes on.
+func (r *Regions) committing() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.busy) > 0
+}
+
 // full tells of a disk or a quota that is full by its own type.
 func full(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {

@@ -87,6 +87,19 @@ type slot struct {
 	closed bool
 }
 
+// close waits for the calls in hand, and closes the export; mu is held.
+func (p *slot) close() error {
+	x := p.x
+	if x == nil {
+		return nil
+	}
+	x.using.Lock()
+	x.closed = true
+	x.using.Unlock()
+	p.x = nil
+	return x.tree.close()
+}
+
 // New makes Volumes. Close gives the nodes' folders free.
 func New(c Config) *Volumes {
 	if c.Now == nil {
@@ -248,6 +261,13 @@ func (v *Volumes) use(n *Node, s spec) (*export, error) {
 	if place.closed {
 		return nil, errElsewhere
 	}
+	if place.x != nil && place.x.settings != settingsOf(n, s) && !v.regions.committing() {
+		// The node boots an image of another recipe. A commit on its way has the
+		// export: then it is the next call's to do.
+		if err := place.close(); err != nil {
+			return nil, err
+		}
+	}
 	if place.x == nil {
 		x, err := v.open(n, s)
 		if err != nil {
@@ -281,13 +301,8 @@ func (v *Volumes) Close() error {
 	var err error
 	for _, place := range v.exports {
 		place.mu.Lock()
-		if x := place.x; x != nil {
-			x.using.Lock()
-			x.closed = true
-			x.using.Unlock()
-			err = errors.Join(err, x.tree.close())
-		}
-		place.x, place.closed = nil, true
+		err = errors.Join(err, place.close())
+		place.closed = true
 		place.mu.Unlock()
 	}
 	v.stateMu.Lock()

@@ -120,6 +120,16 @@ func (n *nodes) boots(addr string, v *rootfs.View) {
 	n.views[v.Digest()] = v
 }
 
+// edit changes what a node's recipe says.
+func (n *nodes) edit(addr string, how func(*Node)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	a := netip.MustParseAddr(addr)
+	node := n.nodes[a]
+	how(&node)
+	n.nodes[a] = node
+}
+
 // exports has nothing to read only.
 type exports struct{}
 
