@@ -38,7 +38,8 @@ func (v *Volumes) Call(c *rpc.Call, out *rpc.Reply) rpc.Status {
 	if !d.Ok() {
 		return rpc.GarbageArgs
 	}
-	if !changing[c.Procedure] {
+	// Strangers have no replies worth keeping.
+	if _, known := v.config.Nodes.ByAddr(c.Peer.Remote.Addr()); !known || !changing[c.Procedure] {
 		return v.serve(h, d, c, out)
 	}
 	return v.replays.once(c, out, func(fresh *rpc.Reply) rpc.Status { return v.serve(h, d, c, fresh) })

@@ -268,3 +268,38 @@ func TestAnotherRecipesQuotaHoldsAtOnce(t *testing.T) {
 	_, st := c.mknod(root, "null", kindChar, 1, 3)
 	c.must("making a device that the node may not have any more", st, statusPerm)
 }
+
+// A node that changes much, or asks for what is not there, does not push the replies
+// out that its neighbour may need yet.
+func TestANeighbourPushesNoReplyOut(t *testing.T) {
+	needRoot(t)
+	w := newWorld(t, nil)
+	c, other := w.dial(addr1), w.dial(addr2)
+	root, others := c.mustMount("/persist/n1"), other.mustMount("/persist/n2")
+	c.put(root, "f", "")
+	args := append(fh(root), str("f")...)
+	xid, err := c.Send(100003, 3, procRemove, args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Receive(); err != nil {
+		t.Fatal(err)
+	}
+	for range maxReplays + 100 {
+		other.must("removing what is not there", other.remove(others, "none"), statusNoEnt)
+	}
+	c.resend(xid, procRemove, args)
+	again, err := c.Receive()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st := status(binary.BigEndian.Uint32(again.Body)); st != statusOK {
+		t.Errorf("the same REMOVE again, after a neighbour's calls: %v", st)
+	}
+	kept := w.volumes.replays
+	kept.mu.Lock()
+	defer kept.mu.Unlock()
+	if n := kept.all.Len(); n > maxReplays || n != len(kept.known) {
+		t.Errorf("%d replies are kept, and %d known", n, len(kept.known))
+	}
+}
