@@ -26,8 +26,11 @@ type Regions struct {
 
 	mu       sync.Mutex
 	clusters map[string]*leases
-	// busy are leases whose commit goes on.
-	busy map[string]bool
+	// busy are leases whose commit goes on, and commits counts them: none begins
+	// once closed is set.
+	busy    map[string]bool
+	commits sync.WaitGroup
+	closed  bool
 }
 
 // Regions leases parts of these exports.

@@ -101,6 +101,9 @@ func (r *Regions) Commit(ctx context.Context, h nodeapi.Holder, id, commitID str
 func (r *Regions) begin(id string) (release func(), err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.closed {
+		return nil, errElsewhere
+	}
 	if r.busy[id] {
 		return nil, errors.New("a commit of this lease is going on: ask again")
 	}
@@ -108,11 +111,23 @@ func (r *Regions) begin(id string) (release func(), err error) {
 		r.busy = map[string]bool{}
 	}
 	r.busy[id] = true
+	r.commits.Add(1)
 	return func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		delete(r.busy, id)
+		r.commits.Done()
 	}, nil
+}
+
+// close waits for the commits that go on: what they made is theirs to take away, and
+// must be gone before another server has the folders. Its new files may have the same
+// numbers.
+func (r *Regions) close() {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.commits.Wait()
 }
 
 // committing tells whether any commit goes on.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"rhizome/serve/node/nodeapi"
 )
@@ -169,6 +170,57 @@ func TestACommitThatCannotBeNotedIsNotDoneTwice(t *testing.T) {
 	}
 	if got := c.content(c.walk(root, "rc.d", "two")); got != "mine" {
 		t.Errorf("the file has %q", got)
+	}
+}
+
+// A commit that goes on when its server stops takes away what it made for nothing, and
+// not what the next server made meanwhile.
+func TestAServersLastCommitHarmsNotTheNext(t *testing.T) {
+	needRoot(t)
+	w := worldAt(t, fastDir(t))
+	w.volumes = New(w.config())
+	h := holderOf("n1", addr1)
+	l := leased(t, w, h, nodeapi.Write, "/etc/rc.d")
+	streamed(t, w, h, l.ID)
+	closed := make(chan error, 1)
+	puts := func() {
+		w.volumes = New(w.config())
+		(&region{world: w, mount: "/etc"}).with(func(root object) error {
+			f, err := root.create("next", &newObject{kind: kindRegular, mode: 0o644})
+			if err == nil {
+				err = errors.Join(f.writeAt([]byte("by the next server"), 0), f.sync())
+			}
+			return err
+		})
+	}
+	old := w.volumes
+	old.config.step = func(what string) {
+		if what != "flushed" {
+			return
+		}
+		go func() { closed <- old.Close() }()
+		select {
+		case err := <-closed:
+			closed <- err
+			puts()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	_, _ = old.Regions().Commit(t.Context(), h, l.ID, "c", bytes.NewReader(changesOf(t, wrote("etc/rc.d/two", "mine"))))
+	if err := <-closed; err != nil {
+		t.Fatal(err)
+	}
+	if w.volumes == old {
+		puts()
+	}
+	if err := w.volumes.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	defer w.stop()
+	c := w.dial(addr1)
+	if got := c.content(c.walk(c.mustMount("/cow/n1/etc"), "next")); got != "by the next server" {
+		t.Errorf("what the next server wrote is %q", got)
 	}
 }
 

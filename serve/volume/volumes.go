@@ -298,6 +298,7 @@ func (v *Volumes) Close() error {
 	v.mu.Lock()
 	v.closed = true
 	v.mu.Unlock()
+	v.regions.close()
 	var err error
 	for _, place := range v.exports {
 		place.mu.Lock()
