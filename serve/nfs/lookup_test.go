@@ -123,7 +123,11 @@ func TestPermissionsAreTheModesBits(t *testing.T) {
 		{"another", w.as(nodeA, 5, 5), "home/user", 0, false},
 		{"another, of a program it may only run", w.as(nodeA, 5, 5), "bin/exec-only", exec, true},
 		{"another", w.as(nodeA, 5, 5), "tmp", read | look, false},
-		{"root's claim from an open port", &caller{w, rpc.NewPeer(t.Context(), w.as(nodeA, 5, 5).peer.Remote, rpc.TCP), rpc.NewSysCred(0, 0, 42)}, "etc/shadow", 0, false},
+		{"who claims to be root", w.claims(0, 0, 42), "etc/shadow", 0, false},
+		{"who claims to be in the group", w.claims(5, 42), "etc/shadow", 0, false},
+		{"who claims to be the owner", w.claims(1000, 1000), "home/user", 0, false},
+		{"who claims to be the owner", w.claims(1000, 1000), "home/user/mine", 0, false},
+		{"who claims to be anybody", w.claims(5, 5), "tmp", read | look, false},
 	}
 	for _, c := range cases {
 		t.Run(c.who+", "+c.path, func(t *testing.T) {

@@ -254,15 +254,19 @@ type caller struct {
 	cred rpc.Cred
 }
 
-// as is a caller from an address with a credential; root comes from a reserved
-// port, others do not.
+// as is a caller from an address with a credential, by the node's kernel: from a
+// reserved port.
 func (w *world) as(addr netip.Addr, uid, gid uint32, groups ...uint32) *caller {
-	port := uint16(40000)
-	if uid == 0 {
-		port = 700
-	}
-	peer := rpc.NewPeer(context.Background(), netip.AddrPortFrom(addr, port), rpc.TCP)
-	return &caller{w, peer, rpc.NewSysCred(uid, gid, groups...)}
+	return w.from(netip.AddrPortFrom(addr, 700), uid, gid, groups...)
+}
+
+// claims is a program of a user of nodeA that sends what credential it likes.
+func (w *world) claims(uid, gid uint32, groups ...uint32) *caller {
+	return w.from(netip.AddrPortFrom(nodeA, 40000), uid, gid, groups...)
+}
+
+func (w *world) from(addr netip.AddrPort, uid, gid uint32, groups ...uint32) *caller {
+	return &caller{w, rpc.NewPeer(context.Background(), addr, rpc.TCP), rpc.NewSysCred(uid, gid, groups...)}
 }
 
 func (w *world) root() *caller { return w.as(nodeA, 0, 0) }

@@ -29,10 +29,11 @@ type identity struct {
 	groups   []uint32
 }
 
-// identify believes the credential, but for one thing: root must come from a
-// port that only root can use, or any user of the node could claim to be root.
+// identify believes the credential of a call from a port that only root can use:
+// the node's kernel, which says for whom it asks. Any user of the node could send
+// one from another port, and claim to be root, or whoever has a secret.
 func identify(c *rpc.Call) identity {
-	if c.Cred.UID == 0 && !c.Peer.Reserved() {
+	if !c.Peer.Reserved() {
 		return identity{uid: rpc.Nobody, gid: rpc.Nobody}
 	}
 	return identity{c.Cred.UID, c.Cred.GID, c.Cred.Groups()}

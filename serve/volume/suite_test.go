@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"rhizome/serve/rpc"
 )
 
 // kinds are the exports that the one suite is run against: a folder of the
@@ -251,13 +253,26 @@ func TestEachUserMayWhatModesGive(t *testing.T) {
 	})
 }
 
-func TestRootFromAPortAnybodyCanHaveIsNobody(t *testing.T) {
+func TestNobodyIsBelievedFromAPortThatAnybodyCanHave(t *testing.T) {
 	onEach(t, func(t *testing.T, w *world, c *client, dir handle) {
 		secret := c.put(dir, "secret", "root's")
 		c.must("chmod", c.setattr(secret, sattr{mode: ptr(uint32(0o600))}), statusOK)
 		liar := w.dialAnyPort(addr1)
 		_, _, st := liar.read(secret, 0, 10)
 		liar.must("claiming to be root", st, statusAcces)
+		c.must("chown", c.setattr(secret, sattr{uid: ptr(uint32(1000)), gid: ptr(uint32(50))}), statusOK)
+		c.must("chmod", c.setattr(secret, sattr{mode: ptr(uint32(0o660))}), statusOK)
+		for _, who := range [][]uint32{{1000, 1000}, {1001, 50}, {1001, 1001, 50}} {
+			_, _, st := liar.as(who[0], who[1], who[2:]...).read(secret, 0, 10)
+			liar.must("claiming to be the owner, or of the group", st, statusAcces)
+			st, _, _ = liar.write(secret, 0, unstable, "x")
+			liar.must("claiming to be the owner, or of the group", st, statusAcces)
+		}
+		made, st := liar.as(1000, 1000).create(dir, "claimed", guarded, sattr{})
+		liar.must("creating where everybody may", st, statusOK)
+		if a, _ := c.getattr(made); a.uid != rpc.Nobody || a.gid != rpc.Nobody {
+			t.Errorf("what was made under another's name is %d:%d's", a.uid, a.gid)
+		}
 	})
 }
 
