@@ -140,7 +140,6 @@ func (c *conn) handOver(record []byte) {
 	msg := append(newMessage(), record...)
 	c.workers.Go(func() {
 		c.work(msg)
-		<-c.s.workers
 		<-c.who.slots
 	})
 }
@@ -160,12 +159,23 @@ func (c *conn) tryEnter() bool {
 	}
 }
 
+// work serves a call and gives the worker's place back, before the reply is sent: a
+// client that takes no replies, or is gone, must not keep others from the disk. It
+// keeps its own place, and what waits to be sent is bounded.
 func (c *conn) work(msg []byte) {
 	out := newReply()
 	call := Call{Peer: c.peer, MayBlock: true}
 	c.s.answer(parseCall(msg, &call), &call, out)
 	freeMessage(msg)
+	size := int64(out.size())
+	if !c.s.waiting.take(size) {
+		defer func() { <-c.s.workers }()
+		c.send.send(out)
+		return
+	}
+	<-c.s.workers
 	c.send.send(out)
+	c.s.waiting.give(size)
 }
 
 // flush sends what was answered so far.

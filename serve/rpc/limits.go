@@ -17,7 +17,8 @@ type Limits struct {
 	// Record is the longest call in bytes (2 MiB).
 	Record int
 	// Memory is how many bytes calls in pieces and replies on their way out may
-	// take in all (256 MiB). Who would go beyond loses the connection.
+	// take in all (256 MiB). Who would go beyond loses the connection. Replies that
+	// wait for their turn may take as much again; beyond that, workers wait with them.
 	Memory int64
 	// Idle is how long a connection may be silent (30 minutes), Partial how
 	// long a record may take to arrive (1 minute), Write how long a reply may

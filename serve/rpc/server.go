@@ -17,8 +17,10 @@ type Server struct {
 	// Stats may be read while the server runs.
 	Stats Stats
 
-	memory  budget
-	workers chan struct{}
+	// memory is what calls in pieces and replies on their way take, and waiting what
+	// replies do that workers have yet to send.
+	memory, waiting budget
+	workers         chan struct{}
 
 	mu      sync.Mutex
 	clients map[netip.Addr]*client
@@ -40,6 +42,7 @@ func NewServer(programs []Program, l Limits, log *slog.Logger) *Server {
 	return &Server{
 		programs: programs, limits: l, log: log,
 		memory:  budget{limit: l.Memory},
+		waiting: budget{limit: l.Memory},
 		workers: make(chan struct{}, l.Workers),
 		clients: map[netip.Addr]*client{},
 	}

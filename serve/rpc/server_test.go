@@ -31,6 +31,7 @@ const (
 	garbled = 5 // finds its arguments wrong after it wrote half an answer
 	silent  = 6 // gives no answer
 	disk    = 7 // needs the disk, and tells whether others were held up
+	fetch   = 8 // is lend, with what must be read from the disk first
 )
 
 // program is a program with manners good and bad.
@@ -60,7 +61,10 @@ func (p *program) Serve(c *rpc.Call, out *rpc.Reply) rpc.Status {
 		<-p.gate
 		p.waiting.Add(-1)
 		out.Raw(c.Args)
-	case lend:
+	case lend, fetch:
+		if c.Procedure == fetch && !c.MayBlock {
+			return rpc.WouldBlock
+		}
 		n := binary.BigEndian.Uint32(c.Args)
 		out.Uint32(n)
 		out.Lend(p.lent[:n])
@@ -396,6 +400,27 @@ func TestAClientThatNeverPausesIsNotCut(t *testing.T) {
 		}
 		if _, err := c.Receive(); err != nil {
 			t.Fatalf("cut after %v: %v", time.Since(began), err)
+		}
+	}
+}
+
+// TestClientsThatTakeNoRepliesHoldUpNobodyElse: their connections are cut in a while;
+// until then, as when a rack lost its power, the others get at the disk.
+func TestClientsThatTakeNoRepliesHoldUpNobodyElse(t *testing.T) {
+	s := serve(t, rpc.Limits{Workers: 2, Write: 20 * time.Second})
+	for range 4 {
+		gone := s.dial(t, "tcp")
+		gone.Conn.(*net.TCPConn).SetReadBuffer(1 << 10)
+		for range 16 {
+			gone.Send(testProgram, 2, fetch, rpctest.Words(1<<20))
+		}
+	}
+	c := s.dial(t, "tcp")
+	for range 20 {
+		began := time.Now()
+		mustCall(t, c, disk, nil)
+		if took := time.Since(began); took > 5*time.Second {
+			t.Fatalf("a call that needs the disk took %v", took)
 		}
 	}
 }
