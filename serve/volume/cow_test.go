@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -363,5 +364,29 @@ func TestACopyThatCannotBeNotedCostsNothing(t *testing.T) {
 	}
 	if bodies, _ := os.ReadDir(filepath.Join(o.dir, "bodies")); q.used.Load() != before || len(bodies) != 0 {
 		t.Errorf("the quota counts %d bytes more, and %d bodies lie there", q.used.Load()-before, len(bodies))
+	}
+}
+
+// What is cut while it is removed gets no body that nothing needs.
+func TestAFileCutWhileItIsRemovedLeavesNothing(t *testing.T) {
+	o := overImage(t, nil, makeView(t, 1, etc...))
+	root := o.object(rootID)
+	for i := range 3000 {
+		f, err := root.create("f", &newObject{kind: kindRegular, mode: 0o600})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var cut sync.WaitGroup
+		cut.Go(func() { _ = f.set(&setAttrs{hasSize: true, size: 1}) })
+		if i%2 == 0 {
+			runtime.Gosched()
+		}
+		if err := errors.Join(root.remove("f", false), o.sync()); err != nil {
+			t.Fatal(err)
+		}
+		cut.Wait()
+	}
+	if bodies, _ := os.ReadDir(filepath.Join(o.dir, "bodies")); len(bodies) != 0 {
+		t.Errorf("%d bodies of files that are no more", len(bodies))
 	}
 }

@@ -320,6 +320,9 @@ func (x *overlayObject) truncate(size int64) error {
 	}
 	x.o.mu.Lock()
 	defer x.o.mu.Unlock()
+	if _, err := x.o.state(x.n); err != nil {
+		return err // it was removed meanwhile, and must not get a body again
+	}
 	return x.o.withBody(x.n, true, func(fd int) error {
 		before := blocks(fd)
 		defer func() { x.o.quota.changed(blocks(fd) - before) }()
