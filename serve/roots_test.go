@@ -458,3 +458,13 @@ func (r *rack) walk(image int, root []byte) {
 		r.t.Errorf("image %d: its symlink says %q", image, body)
 	}
 }
+
+// Every node of a large cluster keeps a connection for its root, and has room for
+// others.
+func TestEachNodeOfALargeClusterMayConnect(t *testing.T) {
+	for _, nodes := range []int{1, 2, 1000, 10_000} {
+		if n := connections(nodes); n < 2*nodes || n < 8192 {
+			t.Errorf("%d nodes may have %d connections", nodes, n)
+		}
+	}
+}

@@ -148,7 +148,8 @@ func (s *Server) parts(k *sockets, ready chan struct{}) []func(context.Context) 
 	find := s.Fleet.bootMachine("http://" + netip.AddrPortFrom(k.addr, httpPort).String())
 	front, answers := s.front(k)
 	files := &tftp.Server{Machines: find, Events: s.Config.Events, Log: s.Config.Log, Now: s.Config.Now}
-	web := &httpd.Server{Machines: find, OpenBlob: s.OpenBlob, Events: s.Config.Events, Log: s.Config.Log, Now: s.Config.Now}
+	web := &httpd.Server{Machines: find, OpenBlob: s.OpenBlob, Events: s.Config.Events, Log: s.Config.Log, Now: s.Config.Now,
+		Conns: connections(len(s.Fleet.Machines()))}
 	s.counters.Store(&Counters{TFTP: &files.Counters, HTTP: &web.Counters, NFS: answers.Clients})
 	parts := []func(context.Context) error{
 		func(ctx context.Context) error { return files.Serve(ctx, k.tftp) },
@@ -208,8 +209,13 @@ func (s *Server) dhcpServer(addr netip.Addr, ready chan struct{}) *dhcp.Server {
 func (s *Server) front(k *sockets) (*rpc.Server, *nfs.Server) {
 	answers := nfs.NewServer(nfs.Config{Exports: nfsExports{s.Fleet, s.Backends, s.ReadBlob}, Backends: s.Backends, Events: s.nameNodes(), Meters: s.meter, Now: s.Config.Now})
 	programs := append(answers.Programs(), rpc.NewPortmapper(mappings()...).Program())
-	return rpc.NewServer(programs, rpc.Limits{}, s.Config.Log), answers
+	return rpc.NewServer(programs, rpc.Limits{Connections: connections(len(s.Fleet.Machines()))}, s.Config.Log), answers
 }
+
+// connections is how many a server of so many nodes takes of one protocol: a few of
+// each node, which keeps that of its root open, and at least as many as a small
+// cluster's programs may think of.
+func connections(nodes int) int { return max(httpd.DefaultConns, 4*nodes) }
 
 // nameNodes adds the node's name to events that know only an address, and
 // notes which roots are mounted.
