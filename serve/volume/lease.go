@@ -96,6 +96,33 @@ func (t *leases) add(l *lease) error {
 	return nil
 }
 
+// maxLeases is how many leases of one node are known. All of a cluster lie in one
+// file, which is written with each change.
+const maxLeases = 512
+
+// makeRoom sees to it that a node may have one more. Those that ended are forgotten
+// first.
+func (t *leases) makeRoom(node string) error {
+	var oldest *lease
+	n := 0
+	for _, l := range t.all {
+		if l.Node != node {
+			continue
+		}
+		if n++; l.Expired && (oldest == nil || l.Expires.Before(oldest.Expires)) {
+			oldest = l
+		}
+	}
+	switch {
+	case n < maxLeases:
+		return nil
+	case oldest == nil:
+		return wrong("node %q has %d leases already: free some first", node, n)
+	}
+	delete(t.all, oldest.ID)
+	return nil
+}
+
 // drop ends leases.
 func (t *leases) drop(which func(*lease) bool) error {
 	old := len(t.all)

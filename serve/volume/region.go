@@ -132,6 +132,9 @@ func (r *Regions) Lease(ctx context.Context, h nodeapi.Holder, req nodeapi.Lease
 	if other := t.clash(l.Regions, l.Mode, ""); other != nil {
 		return nodeapi.Lease{}, taken(other, now)
 	}
+	if err := t.makeRoom(n.Name); err != nil {
+		return nodeapi.Lease{}, err
+	}
 	l.Expires = now.Add(ttl)
 	return l.Lease, t.add(l)
 }

@@ -460,3 +460,34 @@ func TestOnlyNodesOfTheClusterMountWhatItShares(t *testing.T) {
 		t.Error("a node made the folder that is for commits")
 	}
 }
+
+// A node can have only so many leases, which others' are kept beside. Those that ended
+// make room.
+func TestANodesLeasesAreBounded(t *testing.T) {
+	w := worldAt(t, fastDir(t))
+	w.volumes = New(w.config())
+	defer w.volumes.Close()
+	lease := func(ttl int) error {
+		_, err := w.volumes.Regions().Lease(t.Context(), holderOf("n1", addr1), nodeapi.LeaseRequest{Paths: []string{"/etc/rc.d"}, Mode: nodeapi.Read, TTL: ttl})
+		return err
+	}
+	for range maxLeases / 2 {
+		if err := errors.Join(lease(60), lease(6000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var input *nodeapi.InputError
+	if err := lease(60); !errors.As(err, &input) || !strings.Contains(err.Error(), "free some") {
+		t.Errorf("one lease too many: %v", err)
+	}
+	leased(t, w, holderOf("n2", addr2), nodeapi.Read, "/etc/rc.d")
+	w.later(10 * time.Minute)
+	for range maxLeases / 2 {
+		if err := lease(6000); err != nil {
+			t.Fatalf("with room for those that ended: %v", err)
+		}
+	}
+	if all, err := w.volumes.Regions().List("c"); err != nil || len(all) != maxLeases+1 {
+		t.Errorf("%d leases are known, %v", len(all), err)
+	}
+}
