@@ -30,12 +30,13 @@ type disk struct {
 }
 
 // openDisk opens a folder; it fails where the host cannot open files by handle.
-func openDisk(path string, q *quota) (*disk, error) {
+// lost is told of each fsync that failed.
+func openDisk(path string, q *quota, lost func()) (*disk, error) {
 	dir, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening the writable export %q: %w", path, err)
 	}
-	d := &disk{dir: dir, quota: q, files: newFileCache(diskFiles)}
+	d := &disk{dir: dir, quota: q, files: newFileCache(diskFiles, lost)}
 	if err := d.begin(path); err != nil {
 		dir.Close()
 		return nil, fmt.Errorf("opening the writable export %q: %w", path, err)

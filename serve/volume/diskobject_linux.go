@@ -185,7 +185,7 @@ func (o *diskObject) readlink() (string, error) {
 // sync but its name, which is its directory's.
 func (o *diskObject) sync() error {
 	if fd := o.f.opened(); fd >= 0 { // only regular files are
-		return o.f.syncs.wait(func() error { return fsync(fd) })
+		return o.f.syncs.wait(func() error { return o.d.files.told(fsync(fd)) })
 	}
 	st, err := stat(o.f.path)
 	if err != nil {
@@ -197,14 +197,14 @@ func (o *diskObject) sync() error {
 		if err != nil {
 			return err
 		}
-		return o.f.syncs.wait(func() error { return fsync(fd) })
+		return o.f.syncs.wait(func() error { return o.d.files.told(fsync(fd)) })
 	case unix.S_IFDIR:
 		fd, err := o.openDir()
 		if err != nil {
 			return err
 		}
 		defer unix.Close(fd)
-		return o.f.syncs.wait(func() error { return fsync(fd) })
+		return o.f.syncs.wait(func() error { return o.d.files.told(fsync(fd)) })
 	}
 	return nil
 }

@@ -213,7 +213,7 @@ func (v *Volumes) openPersist(cluster, owner, state string, q *quota) (tree, err
 	if _, err := os.Stat(records); err == nil {
 		return v.openOverlay(records, q)
 	}
-	disk, err := openDisk(dir, q)
+	disk, err := openDisk(dir, q, v.life.renew)
 	if err == nil {
 		return disk, nil
 	}
@@ -224,11 +224,11 @@ func (v *Volumes) openPersist(cluster, owner, state string, q *quota) (tree, err
 }
 
 func (v *Volumes) openOverlay(dir string, q *quota) (*overlay, error) {
-	return openOverlay(overlayConfig{dir: dir, quota: q, now: v.moment})
+	return openOverlay(overlayConfig{dir: dir, quota: q, now: v.moment, lost: v.life.renew})
 }
 
 func (v *Volumes) openCopyOnWrite(n *Node, s spec, state string, q *quota) (tree, error) {
-	o, err := openOverlay(overlayConfig{dir: filepath.Join(state, "changes", folderName(s)), path: s.path, quota: q, now: v.moment})
+	o, err := openOverlay(overlayConfig{dir: filepath.Join(state, "changes", folderName(s)), path: s.path, quota: q, now: v.moment, lost: v.life.renew})
 	if err != nil {
 		return nil, err
 	}

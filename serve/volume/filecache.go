@@ -11,6 +11,8 @@ import (
 // the ones used last stay.
 type fileCache struct {
 	most int
+	// lost is told of each fsync that failed; nil is nobody.
+	lost func()
 
 	mu    sync.Mutex
 	files map[string]*openFile
@@ -35,7 +37,19 @@ type openFile struct {
 	doomed bool
 }
 
-func newFileCache(most int) *fileCache { return &fileCache{most: most, files: map[string]*openFile{}} }
+func newFileCache(most int, lost func()) *fileCache {
+	return &fileCache{most: most, lost: lost, files: map[string]*openFile{}}
+}
+
+// told passes on how an fsync of one of the files went. It belongs into what a
+// syncGroup runs: whoever waits there for the next fsync, which finds nothing left
+// to write, must see what the one that failed has changed.
+func (c *fileCache) told(err error) error {
+	if err != nil && c.lost != nil {
+		c.lost()
+	}
+	return err
+}
 
 // get gives an open file, by open where it is not in the cache. put must
 // follow.

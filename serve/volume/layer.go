@@ -27,7 +27,7 @@ func WriteLayer(w io.Writer, t Tree, view *rootfs.View) error {
 		return err
 	}
 	l := layerWriter{tar: tar.NewWriter(w), seen: map[uint64]string{},
-		o: &overlay{overlayConfig: overlayConfig{dir: t.Dir, path: t.Path}, bodies: newFileCache(0), records: r, base: base}}
+		o: &overlay{overlayConfig: overlayConfig{dir: t.Dir, path: t.Path}, bodies: newFileCache(0, nil), records: r, base: base}}
 	if err := l.directory(rootID, strings.Trim(t.Path, "/"), false); err != nil {
 		return fmt.Errorf("writing a node's changes as a layer: %w", err)
 	}

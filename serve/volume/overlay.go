@@ -44,6 +44,8 @@ type overlayConfig struct {
 	path  string
 	quota *quota
 	now   func() moment
+	// lost is told of each fsync of a body that failed; nil is nobody.
+	lost func()
 }
 
 // openOverlay opens the changes in a folder, or makes it. With a path, rebase
@@ -56,7 +58,7 @@ func openOverlay(c overlayConfig) (*overlay, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening a node's changes in %q: %w", c.dir, err)
 	}
-	o := &overlay{overlayConfig: c, bodies: newFileCache(diskBodies), journal: j, records: r, base: &baseIndex{},
+	o := &overlay{overlayConfig: c, bodies: newFileCache(diskBodies, c.lost), journal: j, records: r, base: &baseIndex{},
 		reserve: reserve{path: filepath.Join(c.dir, "reserve")}}
 	o.reserve.hold()
 	if err := o.begin(); err != nil {

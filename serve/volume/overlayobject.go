@@ -47,7 +47,7 @@ func (x *overlayObject) sync() error {
 
 func (o *overlay) syncBody(id uint64) error {
 	return o.withFile(id, false, func(f *openFile) error {
-		return f.syncs.wait(func() error { return syscall.Fsync(f.data) })
+		return f.syncs.wait(func() error { return o.bodies.told(syscall.Fsync(f.data)) })
 	})
 }
 

@@ -41,7 +41,7 @@ func (r *request) write() rpc.Status {
 	verf := r.v.life.v.Load() // before the bytes are in: an fsync that fails later changes it
 	before, after, err := r.writeBody(data, int64(offset))
 	if err == nil && stable != unstable {
-		err = r.stabilize()
+		err = r.obj.sync()
 	}
 	if err != nil {
 		return r.failed(err)
@@ -93,15 +93,6 @@ func (r *request) writeBody(data []byte, offset int64) (before, now *attr, err e
 	return before, after(r.obj), nil
 }
 
-// stabilize waits until the object's content is on the disk.
-func (r *request) stabilize() error {
-	err := r.obj.sync()
-	if err != nil {
-		r.v.life.renew()
-	}
-	return err
-}
-
 // commit is COMMIT (RFC 1813, 3.3.21): of the whole file, whatever the range.
 func (r *request) commit() rpc.Status {
 	r.args.Uint64()
@@ -112,7 +103,7 @@ func (r *request) commit() rpc.Status {
 	if r.attr.kind != kindRegular {
 		return r.fail(statusInval)
 	}
-	if err := r.stabilize(); err != nil {
+	if err := r.obj.sync(); err != nil {
 		return r.failed(err)
 	}
 	r.out.Uint32(uint32(statusOK))
