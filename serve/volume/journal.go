@@ -159,8 +159,9 @@ func openJournal(dir string) (*journal, *records, error) {
 }
 
 // cut takes off what follows the last whole line: a line that a crash cut is the
-// last, or one of the last that nobody was told of. Where whole lines follow, the disk
-// has damaged what was kept, and nothing more is given up by itself.
+// last, or one of the last that nobody was told of. Where whole lines follow one that
+// is all there, the disk has damaged what was kept, and nothing more is given up by
+// itself.
 func (j *journal) cut(f *os.File, size int64) error {
 	damaged, err := linesBehind(io.NewSectionReader(f, size, 1<<62))
 	if err != nil {
@@ -172,7 +173,9 @@ func (j *journal) cut(f *os.File, size int64) error {
 	return f.Truncate(size)
 }
 
-// linesBehind tells whether a whole line follows the first, which is none.
+// linesBehind tells whether a whole line follows the first, which is none. Zeros in
+// that are pages that never came to the disk, though later ones did: then no sync
+// had ended, and nobody was told of what follows. JSON has none.
 func linesBehind(r io.Reader) (bool, error) {
 	lines := bufio.NewReaderSize(r, 1<<16)
 	for first := true; ; first = false {
@@ -182,6 +185,9 @@ func linesBehind(r io.Reader) (bool, error) {
 		}
 		if err != nil {
 			return false, err
+		}
+		if first && bytes.IndexByte(line, 0) >= 0 {
+			return false, nil
 		}
 		if _, ok := decodeLine(line); ok && !first {
 			return true, nil

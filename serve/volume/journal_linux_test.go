@@ -139,6 +139,37 @@ func TestADamagedJournalTakesNothingAway(t *testing.T) {
 	}
 }
 
+// Power fails while pages of the journal are on their way to the disk, and a later one
+// is there first: nobody was told of either. The node goes on with what was before.
+func TestAPageThatNeverCameToTheDiskIsNoDamage(t *testing.T) {
+	dir := fastDir(t)
+	o := openRecords(t, dir)
+	var ends []int64
+	for i := range 10 {
+		if _, err := o.object(rootID).create(fmt.Sprint(i), &newObject{kind: kindDir, mode: 0o700}); err != nil {
+			t.Fatal(err)
+		}
+		ends = append(ends, o.journal.size.Load())
+	}
+	if err := o.close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, journalName)
+	journal, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(journal[ends[5]-10 : ends[6]+10])
+	if err := os.WriteFile(path, journal, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o = openRecords(t, dir)
+	defer o.close()
+	if n := len(o.names[rootID]); n != 5 {
+		t.Errorf("%d folders are there, want the 5 before the zeros", n)
+	}
+}
+
 // A snapshot that cannot be written, as on a full disk, is not tried again with every
 // change: each try costs as much as all records do. What a crash left of one goes at
 // the next start.
