@@ -329,12 +329,13 @@ func (c *collection) mark(ctx context.Context, d ocispec.Descriptor, why string)
 
 // cachedSteps forgets old results and marks the layers of the others.
 func (c *collection) cachedSteps() error {
-	files, err := filepath.Glob(c.s.path(dirCache, "*.json"))
+	files, err := c.s.names(dirCache, ".json")
 	if err != nil {
 		return err
 	}
 	oldest := c.s.now().Add(-max(c.o.CacheAge, 0))
-	for _, file := range files {
+	for _, name := range files {
+		file := c.s.path(dirCache, name)
 		info, err := os.Stat(file)
 		if err != nil {
 			continue
@@ -406,18 +407,18 @@ func (c *collection) sweepBlob(b layout.Stored) error {
 // sweepDerived removes copies of layers that went, and files that no note
 // names: a crash came between the two.
 func (c *collection) sweepDerived() error {
-	files, err := filepath.Glob(c.s.path(dirDerived, "*.tar.zst"))
+	files, err := c.s.names(dirDerived, ".tar.zst")
 	if err != nil {
 		return err
 	}
-	for _, file := range files {
-		info, err := os.Stat(file)
+	for _, name := range files {
+		info, err := os.Stat(c.s.path(dirDerived, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		} else if err != nil {
 			return err
 		}
-		diffID := digest.NewDigestFromEncoded(digest.SHA256, strings.TrimSuffix(filepath.Base(file), ".tar.zst"))
+		diffID := digest.NewDigestFromEncoded(digest.SHA256, strings.TrimSuffix(name, ".tar.zst"))
 		have, ok := c.s.derived(diffID)
 		if ok && c.needed[have.Source] || !info.ModTime().Before(c.before) {
 			c.report.KeptBytes += info.Size()

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"rhizome/registry/durable"
@@ -89,12 +88,13 @@ func (l *Lease) Close() {
 
 // liveLeases lists the leases that somebody holds, and removes the others.
 func (s *Store) liveLeases() ([]LeaseInfo, error) {
-	files, err := filepath.Glob(filepath.Join(s.path(dirLeases), "*.json"))
+	files, err := s.names(dirLeases, ".json")
 	if err != nil {
 		return nil, err
 	}
 	var live []LeaseInfo
-	for _, path := range files {
+	for _, name := range files {
+		path := s.path(dirLeases, name)
 		release, ok, err := durable.TryLock(path, durable.Exclusive)
 		if err != nil {
 			return nil, err

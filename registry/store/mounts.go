@@ -48,18 +48,28 @@ func (s *Store) ClearMounted(cluster, node string) error {
 
 // Mounts lists what nodes have mounted.
 func (s *Store) Mounts() ([]Mount, error) {
-	files, err := filepath.Glob(filepath.Join(s.path(dirMounts), "*", "*.json"))
+	clusters, err := s.names(dirMounts, "")
 	if err != nil {
 		return nil, err
 	}
 	var mounts []Mount
-	for _, file := range files {
-		name, err := filepath.Rel(s.dir, file)
-		if err != nil {
+	for _, c := range clusters {
+		if mounts, err = s.addMounts(mounts, filepath.Join(dirMounts, c)); err != nil {
 			return nil, err
 		}
+	}
+	return mounts, nil
+}
+
+// addMounts appends what the nodes of one cluster have mounted.
+func (s *Store) addMounts(mounts []Mount, folder string) ([]Mount, error) {
+	files, err := s.names(folder, ".json")
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
 		var m Mount
-		if err := s.readJSON(name, &m); errors.Is(err, fs.ErrNotExist) {
+		if err := s.readJSON(filepath.Join(folder, file), &m); errors.Is(err, fs.ErrNotExist) {
 			continue
 		} else if err != nil {
 			return nil, err

@@ -90,10 +90,9 @@ func (s *Store) Pins(cluster string) (Pins, error) {
 
 // Clusters lists the names that pins were made for.
 func (s *Store) Clusters() ([]string, error) {
-	files, err := filepath.Glob(filepath.Join(s.path(dirPins), "*.json"))
-	var names []string
-	for _, f := range files {
-		names = append(names, strings.TrimSuffix(filepath.Base(f), ".json"))
+	names, err := s.names(dirPins, ".json")
+	for i, f := range names {
+		names[i] = strings.TrimSuffix(f, ".json")
 	}
 	return names, err
 }

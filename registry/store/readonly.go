@@ -44,12 +44,13 @@ func OpenReadOnly(dir string, o Options) (*Store, error) {
 
 // Leases lists the leases that somebody holds, and removes none.
 func (s *Store) Leases() ([]LeaseInfo, error) {
-	files, err := filepath.Glob(filepath.Join(s.path(dirLeases), "*.json"))
+	files, err := s.names(dirLeases, ".json")
 	if err != nil {
 		return nil, err
 	}
 	var live []LeaseInfo
-	for _, path := range files {
+	for _, name := range files {
+		path := s.path(dirLeases, name)
 		held, err := durable.Held(path)
 		if err != nil {
 			return nil, err

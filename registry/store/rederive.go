@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"rhizome/registry/durable"
@@ -56,12 +55,12 @@ func readRange(path string, off, n int64) ([]byte, error) {
 
 // copyOf finds a seekable copy by its own digest.
 func (s *Store) copyOf(d digest.Digest) (Derived, bool) {
-	notes, err := filepath.Glob(s.path(dirDerived, "*.json"))
+	notes, err := s.names(dirDerived, ".json")
 	if err != nil {
 		return Derived{}, false
 	}
 	for _, note := range notes {
-		diffID := digest.NewDigestFromEncoded(digest.SHA256, strings.TrimSuffix(filepath.Base(note), ".json"))
+		diffID := digest.NewDigestFromEncoded(digest.SHA256, strings.TrimSuffix(note, ".json"))
 		if have, ok := s.derived(diffID); ok && have.Copy.Digest == d {
 			return have, true
 		}

@@ -203,6 +203,26 @@ func (s *Store) readJSON(name string, v any) error {
 	return nil
 }
 
+// names lists what a folder of the store holds whose name ends so, sorted. It is
+// no glob: the store's own path may hold letters that mean something to one, and
+// a folder that cannot be read is not an empty one.
+func (s *Store) names(folder, suffix string) ([]string, error) {
+	entries, err := os.ReadDir(s.path(folder))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listing a folder of the store: %w", durable.Hint(err))
+	}
+	var names []string
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), suffix) {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
 // PersistDir makes and returns the folder of a node's writable export.
 func (s *Store) PersistDir(cluster, node string) (string, error) {
 	return s.nodeDir(dirPersist, cluster, node, 0o755)

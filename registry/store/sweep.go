@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -82,8 +83,12 @@ func (s *Store) sweepWork(dir string) {
 	if !ok {
 		return
 	}
-	if locks, _ := filepath.Glob(s.path(dirLocks, key+"*.lock")); len(locks) > 0 {
-		release, free, err := durable.TryLock(locks[0], durable.Exclusive)
+	locks, err := s.names(dirLocks, ".lock")
+	if err != nil {
+		return
+	}
+	if i := slices.IndexFunc(locks, func(name string) bool { return strings.HasPrefix(name, key) }); i >= 0 {
+		release, free, err := durable.TryLock(s.path(dirLocks, locks[i]), durable.Exclusive)
 		if err != nil || !free {
 			return
 		}

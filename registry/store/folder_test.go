@@ -1,0 +1,80 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"rhizome/registry/registrytest"
+	"rhizome/registry/store"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// A store may lie in any folder. Brackets in its path once made its pins,
+// leases, mounts and cached steps invisible to the collection, which then took
+// what a rack boots from.
+func TestAStoresPathMayHoldLettersOfAPattern(t *testing.T) {
+	ctx := context.Background()
+	for name, need := range map[string]func(*testing.T, *store.Store, ocispec.Descriptor){
+		"a pin": func(t *testing.T, s *store.Store, d ocispec.Descriptor) { pin(t, s, d) },
+		"a process that names it": func(t *testing.T, s *store.Store, d ocispec.Descriptor) {
+			lease, err := s.Lease(ctx, "serve", d.Digest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(lease.Close)
+		},
+		"a node that has it mounted": func(t *testing.T, s *store.Store, d ocispec.Descriptor) {
+			if err := s.SetMounted("web", "n1", d.Digest); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, filepath.Join(t.TempDir(), "rack[1]*"), store.Options{})
+			image := registrytest.Cluster(t, s.Images(), 1)
+			need(t, s, image)
+			collect(t, s, store.GCOptions{})
+			if !whole(s, image) {
+				t.Error("the image was collected")
+			}
+		})
+	}
+}
+
+func TestACachedStepIsKeptWhateverTheStoresPath(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, filepath.Join(t.TempDir(), "rack[1]"), store.Options{})
+	layer := registrytest.OurLayer(t, s.Images(), registrytest.Tar(1, 1, 100)).Descriptor
+	key := digest.FromString("key")
+	if err := s.CachePut(ctx, key, "web", "base", []byte(`{}`), []ocispec.Descriptor{layer}); err != nil {
+		t.Fatal(err)
+	}
+	collect(t, s, store.GCOptions{})
+	if _, ok, err := s.CacheGet(ctx, key); !ok || err != nil {
+		t.Errorf("the step's layer was collected (%v)", err)
+	}
+}
+
+// A folder that the disk does not give is not an empty one.
+func TestCollectionStopsWhereARecordCannotBeListed(t *testing.T) {
+	for _, folder := range []string{"pins", "mounts", "tmp/leases", "cache"} {
+		s := open(t, t.TempDir(), store.Options{})
+		image := registrytest.Cluster(t, s.Images(), 1)
+		age(t, s, 3*time.Hour)
+		bad := filepath.Join(s.Dir(), folder)
+		if err := errors.Join(os.Rename(bad, bad+".away"), os.WriteFile(bad, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := s.GC(context.Background(), store.GCOptions{})
+		if !errors.Is(err, syscall.ENOTDIR) || !whole(s, image) {
+			t.Errorf("%s cannot be listed: %v, the image is whole: %v", folder, err, whole(s, image))
+		}
+	}
+}
