@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"rhizome/registry/store"
@@ -118,17 +121,16 @@ func writeChanges(ctx context.Context, s *store.Store, file string, trees []volu
 // changedImages are the images that nodes' changes lie over. They stay until the
 // changes are dropped: without the image, a change is half a file.
 func changedImages(s *store.Store) ([]store.Need, error) {
-	dirs, err := filepath.Glob(filepath.Join(s.Dir(), cowDir, "*", "*"))
+	nodes, err := changedNodes(s)
 	if err != nil {
 		return nil, err
 	}
 	var needs []store.Need
-	for _, dir := range dirs {
-		trees, err := volume.Trees(dir)
+	for _, node := range nodes {
+		trees, err := volume.Trees(filepath.Join(s.Dir(), cowDir, node))
 		if err != nil {
 			return nil, err
 		}
-		node := filepath.Base(filepath.Dir(dir)) + "/" + filepath.Base(dir)
 		for _, t := range trees {
 			if len(t.Changes) > 0 && t.Image != "" {
 				needs = append(needs, store.Need{Digest: digest.Digest(t.Image), Why: fmt.Sprintf("the changes of the node %q in %q", node, t.Path)})
@@ -138,29 +140,59 @@ func changedImages(s *store.Store) ([]store.Need, error) {
 	return needs, nil
 }
 
+// changedNodes lists the nodes that ever had a writable export, as CLUSTER/NODE.
+func changedNodes(s *store.Store) ([]string, error) {
+	clusters, err := entries(s, cowDir)
+	if err != nil {
+		return nil, err
+	}
+	var nodes []string
+	for _, c := range clusters {
+		names, err := entries(s, cowDir, c)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range names {
+			nodes = append(nodes, c+"/"+n)
+		}
+	}
+	return nodes, nil
+}
+
+// entries lists a folder of the store, sorted: no glob, for the store's own path
+// may hold what means something to one.
+func entries(s *store.Store, folder ...string) ([]string, error) {
+	list, err := os.ReadDir(filepath.Join(append([]string{s.Dir()}, folder...)...))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listing a folder of the store: %w", err)
+	}
+	names := make([]string, len(list))
+	for i, e := range list {
+		names[i] = e.Name()
+	}
+	return names, nil
+}
+
 // findChanges finds a node's folder by its name, alone or behind its cluster's.
 func findChanges(s *store.Store, name string) (string, error) {
-	if strings.ContainsAny(name, `*?[\`) || strings.Count(name, "/") > 1 || strings.Contains(name, "..") {
+	if name == "" || strings.Count(name, "/") > 1 || strings.Contains(name, "..") {
 		return "", usagef("%q is no node: write NODE or CLUSTER/NODE", name)
 	}
-	pattern := filepath.Join(s.Dir(), cowDir, "*", name)
-	if strings.Contains(name, "/") {
-		pattern = filepath.Join(s.Dir(), cowDir, name)
-	}
-	found, err := filepath.Glob(pattern)
-	switch {
-	case err != nil:
+	found, err := changedNodes(s)
+	if err != nil {
 		return "", err
-	case len(found) == 0:
-		return "", &codeError{fmt.Errorf("no node %q has ever mounted a writable export from this store", name), exitNotFound}
-	case len(found) > 1:
-		var names []string
-		for _, f := range found {
-			names = append(names, filepath.Base(filepath.Dir(f))+"/"+name)
-		}
-		return "", usagef("several clusters have a node %q: write one of %s", name, strings.Join(names, ", "))
 	}
-	return found[0], nil
+	found = slices.DeleteFunc(found, func(have string) bool { return have != name && path.Base(have) != name })
+	switch len(found) {
+	case 0:
+		return "", &codeError{fmt.Errorf("no node %q has ever mounted a writable export from this store", name), exitNotFound}
+	case 1:
+		return filepath.Join(s.Dir(), cowDir, found[0]), nil
+	}
+	return "", usagef("several clusters have a node %q: write one of %s", name, strings.Join(found, ", "))
 }
 
 func (a *app) printChanges(trees []volume.Tree) error {

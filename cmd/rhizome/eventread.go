@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 
@@ -24,13 +25,16 @@ const maxEventLine = 1 << 20
 // readEvents hands a cluster's events of the last days to use, in order. A line
 // that cannot be read, such as one that a crash cut, is passed over.
 func readEvents(s *store.Store, cluster string, use func(boot.Event)) error {
-	files, err := filepath.Glob(filepath.Join(s.Dir(), "events", cluster, "????-??-??.jsonl"))
+	files, err := entries(s, "events", cluster)
 	if err != nil {
 		return err
 	}
-	slices.Sort(files)
+	files = slices.DeleteFunc(files, func(name string) bool {
+		day, err := path.Match("????-??-??.jsonl", name)
+		return !day || err != nil
+	})
 	for _, name := range files[max(0, len(files)-eventDays):] {
-		if err := readEventFile(name, use); err != nil {
+		if err := readEventFile(filepath.Join(s.Dir(), "events", cluster, name), use); err != nil {
 			return fmt.Errorf("reading the events of the cluster %q: %w", cluster, err)
 		}
 	}
@@ -58,11 +62,4 @@ func readEventFile(name string, use func(boot.Event)) error {
 }
 
 // eventClusters lists the clusters that serve has seen machines of.
-func eventClusters(s *store.Store) ([]string, error) {
-	dirs, err := filepath.Glob(filepath.Join(s.Dir(), "events", "*"))
-	var names []string
-	for _, d := range dirs {
-		names = append(names, filepath.Base(d))
-	}
-	return names, err
-}
+func eventClusters(s *store.Store) ([]string, error) { return entries(s, "events") }
