@@ -158,6 +158,8 @@ type Result struct {
 	Inputs Inputs            `json:"inputs"`
 	Layers []Layer           `json:"layers"`
 	Facts  map[string]string `json:"facts,omitempty"`
+	// Epoch is the time of all files in Layers, in seconds since 1970.
+	Epoch int64 `json:"epoch,omitempty"`
 	// From says where the result was found, when not in the store.
 	From string `json:"-"`
 }

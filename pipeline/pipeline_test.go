@@ -308,3 +308,39 @@ func TestNodeWithoutAKernelChoiceIsAsked(t *testing.T) {
 		t.Errorf("want an error that lists the kernels, got %v", err)
 	}
 }
+
+// A layer's files have the recipe's epoch as their time. What was built for
+// another date is no hit, or the digest would depend on what the store has; nor
+// is it built again.
+func TestAnotherEpochGivesTheSameImageInAFullStoreAsInAnEmptyOne(t *testing.T) {
+	w := &workshop{}
+	dated := func(m *memory, epoch int64) digest.Digest {
+		r := testRecipe()
+		r.Epoch = time.Unix(epoch, 0)
+		env := Env{Events: func(Event) {}, Jobs: 1, Epoch: r.Epoch}
+		p, err := (&Planner{Store: m, Env: env}).Plan(t.Context(), r, []Stage{w.stage("base", "a"), w.stage("kernel", "b")})
+		if err == nil {
+			err = (&Runner{Store: m, Env: env, Parallel: 1, Now: time.Now}).Run(t.Context(), p)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := Assemble(t.Context(), m, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.Digest
+	}
+	full := newMemory(t)
+	first := dated(full, 1700000000)
+	second := dated(full, 1800000000)
+	if back := dated(full, 1700000000); back != first {
+		t.Errorf("the first date gives %s, and then %s", first, back)
+	}
+	if len(w.ran) != 2 {
+		t.Errorf("%d steps ran for a change of dates: %q", len(w.ran), w.ran)
+	}
+	if want := dated(newMemory(t), 1800000000); second != want {
+		t.Errorf("the digest is %s where an older version was built before, and %s in an empty store", second, want)
+	}
+}

@@ -75,15 +75,24 @@ func (p *Planner) look(ctx context.Context, recipe string, s *Step) error {
 	if err != nil {
 		return stepError(s.Info, "looking it up in the cache", err)
 	}
-	s.Hit, s.Result, s.Why = ok, r, "found in the cache"
-	if r.From != "" {
-		s.Why = "found in " + r.From
-	}
-	if !ok {
+	s.Hit, s.Result, s.Why = ok && s.dated(r, p.Env), r, "found in the cache"
+	switch {
+	case !ok:
 		before, known := p.Store.LastInputs(ctx, recipe, s.Info.Name)
 		s.Why = whyMiss(s.Inputs, before, known)
+	case !s.Hit:
+		s.Why = "its files have another epoch"
+	case r.From != "":
+		s.Why = "found in " + r.From
 	}
 	return nil
+}
+
+// dated says that a result's files have the recipe's epoch for their time. It is
+// no part of the key: what took an hour to compile is the same on another day,
+// and gets a new date alone (redate). Layers of somebody else's keep theirs.
+func (s *Step) dated(r Result, env Env) bool {
+	return s.Info.Whole || r.Epoch == env.Epoch.Unix()
 }
 
 func (s *Step) below() []Result {

@@ -108,7 +108,7 @@ func (r *Runner) build(ctx context.Context, recipe string, s *Step) error {
 	if err != nil {
 		return err
 	}
-	s.Result = Result{Recipe: recipe, Step: s.Info.Name, Inputs: s.Inputs, Layers: layers, Facts: facts}
+	s.Result = Result{Recipe: recipe, Step: s.Info.Name, Inputs: s.Inputs, Layers: layers, Facts: facts, Epoch: r.Env.Epoch.Unix()}
 	if err := r.Store.Record(ctx, s.Key, s.Result); err != nil {
 		return stepError(s.Info, "recording its result", err)
 	}
@@ -128,6 +128,15 @@ func (r *Runner) make(ctx context.Context, s *Step, below []*tree.Tree, work str
 			err = stepError(s.Info, "dividing the layers", err)
 		}
 		return layers, facts, err
+	}
+	// What was found and is no hit has other dates. A delta is made anew: what
+	// lies under it keeps the times of the parent.
+	if len(s.Result.Layers) == 1 && r.Env.Parent.layers(s.Info) == nil {
+		layers, err := r.redate(ctx, s.Result.Layers)
+		if err != nil {
+			err = stepError(s.Info, "giving its files another date", err)
+		}
+		return layers, s.Result.Facts, err
 	}
 	out, err := s.stage.Run(ctx, r.stepEnv(work, s), below)
 	if err != nil {
@@ -171,6 +180,17 @@ func (r *Runner) write(ctx context.Context, t *tree.Tree) (Layer, error) {
 	return r.ingest(ctx, func(w io.Writer) (layerfmt.Summary, error) {
 		return layer.Write(w, t, r.Env.Epoch, r.Env.Jobs)
 	})
+}
+
+// redate writes a layer again, with the recipe's epoch for every time.
+func (r *Runner) redate(ctx context.Context, was []Layer) ([]Layer, error) {
+	t, done, err := r.read(ctx, was)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	l, err := r.write(ctx, t)
+	return []Layer{l}, err
 }
 
 // ingest stores what write writes.
