@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -178,6 +179,41 @@ func TestTokensAreFetchedForTheRepository(t *testing.T) {
 	}
 	if scope != "repository:team/web:pull" {
 		t.Errorf("the token's scope was %q", scope)
+	}
+}
+
+// A token runs out in a long push: also between the two requests of one upload,
+// of which oras takes the first one's token for the second.
+func TestATokenThatRunsOutInAPushIsFetchedAgain(t *testing.T) {
+	reg := registrytest.Docker(t, "docker-registry")
+	proxy, l := registrytest.NewProxy(t, reg.Host), open(t)
+	var mu sync.Mutex
+	uses := map[string]int{}
+	proxy.SetHook(func(w http.ResponseWriter, r *http.Request) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		if r.URL.Path == "/token" {
+			token := fmt.Sprintf("token-%d", len(uses))
+			uses[token] = 0
+			fmt.Fprintf(w, `{"token":%q}`, token)
+			return true
+		}
+		token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if n, ok := uses[token]; ok && n < 2 {
+			uses[token]++
+			return false
+		}
+		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token",service="test",scope="repository:web:pull,push"`, proxy.URL))
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	})
+	image := registrytest.Cluster(t, l, 7)
+	c := client(t, remote.Options{Concurrency: 1, Credentials: remote.FileCredentials(authFile(t, proxy.Host(), "secret"))})
+	if err := push(t, c, l, image, proxy.Host()+"/web:1"); err != nil {
+		t.Fatal(err)
+	}
+	if len(uses) < 4 {
+		t.Errorf("%d tokens were fetched: none ran out", len(uses))
 	}
 }
 

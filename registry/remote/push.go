@@ -119,7 +119,7 @@ func (p *pusher) blob(ctx context.Context, d ocispec.Descriptor) error {
 		p.meter.finished(d.Digest, d.Size, note)
 		return nil
 	}
-	if err := p.c.retry(ctx, d.Digest.String(), func(ctx context.Context) (bool, error) { return false, p.send(ctx, d) }); err != nil {
+	if err := p.c.retry(ctx, d.Digest.String(), func(ctx context.Context) (bool, error) { return false, p.sendTwice(ctx, d) }); err != nil {
 		return fmt.Errorf("sending the blob %s: %w", d.Digest, err)
 	}
 	p.meter.finished(d.Digest, 0, "done")
@@ -167,6 +167,18 @@ func (p *pusher) mounted(ctx context.Context, d ocispec.Descriptor) bool {
 		p.c.o.Log.Debug("not mounted", "blob", d.Digest, "from", name, "error", err)
 	}
 	return false
+}
+
+// sendTwice sends a blob once more where the token ran out between the two
+// requests of an upload: oras takes the first one's for the second, and does not
+// ask for another. The next upload begins with a fresh one.
+func (p *pusher) sendTwice(ctx context.Context, d ocispec.Descriptor) error {
+	err := p.send(ctx, d)
+	var answer *errcode.ErrorResponse
+	if !errors.As(err, &answer) || answer.StatusCode != http.StatusUnauthorized {
+		return err
+	}
+	return p.send(ctx, d)
 }
 
 // send does one upload from the blob's beginning.
