@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -214,5 +215,17 @@ func TestALyingRegistryNeverMakesABlob(t *testing.T) {
 	}
 	if _, ok, _ := b.Again(0, 4); ok {
 		t.Error("a whole blob is the store's to mend")
+	}
+}
+
+// The size of a blob is what somebody's manifest says; what it makes us keep is
+// bounded.
+func TestABlobOfAnySizeIsRefusedOrHasRoom(t *testing.T) {
+	for _, size := range []int64{-1, 1<<40 + 1, 1 << 62, math.MaxInt64} {
+		s, _, d, _ := setOf(t, 10, Options{})
+		d.Size, d.Digest = size, digest.FromString("other")
+		if err := s.Add(d); err == nil {
+			t.Errorf("a blob of %d bytes was taken", size)
+		}
 	}
 }

@@ -25,6 +25,10 @@ import (
 // each takes Piece bytes until it is in its file.
 const atOnce = 16
 
+// maxBlob is the largest blob that is read in parts, in bytes: what is known of
+// its pieces is in memory, and its size is what a manifest of others says.
+const maxBlob = 1 << 40
+
 // Options are what a Set needs.
 type Options struct {
 	// Dir is where blobs grow, on the store's file system. What did not become
@@ -85,8 +89,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // Add takes a blob that is missing into the set.
 func (s *Set) Add(d ocispec.Descriptor) error {
-	if d.Size < 0 {
-		return fmt.Errorf("the blob %s has a size of %d bytes", d.Digest, d.Size)
+	if d.Size < 0 || d.Size > maxBlob {
+		return fmt.Errorf("the blob %s has a size of %d bytes; at most %d are read in parts", d.Digest, d.Size, int64(maxBlob))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
