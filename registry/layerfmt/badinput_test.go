@@ -49,6 +49,24 @@ func TestTarsThatNoLayerMayHoldAreRefusedByName(t *testing.T) {
 	}
 }
 
+// Nobody walks deeper into an index than a path of a tar can lead: what such a
+// walk keeps grows with the square of the depth.
+func TestAnIndexDeeperThanAnyPathIsRefused(t *testing.T) {
+	for depth, want := range map[int]bool{MaxPath / 2: true, MaxPath: false, 100_000: false} {
+		b := newBuilder()
+		if _, err := b.implied(strings.TrimSuffix(strings.Repeat("d/", depth), "/")); err != nil {
+			t.Fatal(err)
+		}
+		data, err := b.marshal(nil, [32]byte{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := OpenIndex(data); (err == nil) != want || err != nil && !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%d folders in each other: %v", depth, err)
+		}
+	}
+}
+
 func TestWhatIsOddButAllowed(t *testing.T) {
 	var global bytes.Buffer
 	w := tar.NewWriter(&global)

@@ -208,7 +208,7 @@ func (x *Index) bodyFits(off, size uint64, digest uint32) bool {
 // a directory to lie in the one it calls its parent. Since a parent's number
 // is lower than its child's, that leaves no circles.
 func (x *Index) checkDirs() error {
-	next, clean := 0, x.cleanFrom()
+	next, clean, lengths := 0, x.cleanFrom(), make([]uint16, x.nInodes)
 	for i := Inode(1); uint32(i) <= x.nInodes; i++ {
 		if Kind(x.rec(i)[inKind]) != Dir {
 			continue
@@ -219,6 +219,9 @@ func (x *Index) checkDirs() error {
 		}
 		next += n
 		if err := x.checkDir(i, first, n, clean); err != nil {
+			return err
+		}
+		if err := x.checkPaths(i, lengths); err != nil {
 			return err
 		}
 	}
@@ -259,6 +262,25 @@ func (x *Index) checkDir(dir Inode, first, n int, clean uint32) error {
 		before = name
 		if inode := Inode(le.Uint32(r[deInode:])); !x.agrees(dir, inode, Kind(r[deKind])) {
 			return corrupt("directory %d: %q is not what its inode %d says", dir, name, inode)
+		}
+	}
+	return nil
+}
+
+// checkPaths wants no path to be longer than a tar's may be. lengths are those of
+// the directories' paths, a slash behind each; a directory's is known when its
+// turn comes, for it is numbered higher than its parent. Whoever walks down the
+// index goes no deeper than that.
+func (x *Index) checkPaths(dir Inode, lengths []uint16) error {
+	first, n := x.Children(dir)
+	for at := first; at < first+n; at++ {
+		r := x.dirents[at*direntLen:][:direntLen]
+		length := int(lengths[dir-1]) + int(le.Uint16(r[deLen:]))
+		if length > MaxPath {
+			return corrupt("directory %d: a path of %d bytes lies in it; at most %d are allowed", dir, length, MaxPath)
+		}
+		if Kind(r[deKind]) == Dir {
+			lengths[le.Uint32(r[deInode:])-1] = uint16(length) + 1
 		}
 	}
 	return nil
