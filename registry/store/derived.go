@@ -236,7 +236,11 @@ func pairLayers(manifest ocispec.Descriptor, m ocispec.Manifest, config ocispec.
 	}
 	var layers []LayerRef
 	for i, d := range m.Layers {
-		layers = append(layers, LayerRef{d, config.RootFS.DiffIDs[i]})
+		diffID := config.RootFS.DiffIDs[i]
+		if err := diffID.Validate(); err != nil {
+			return nil, &layout.CorruptError{Descriptor: manifest, Problem: fmt.Sprintf("its config gives the layer %s the DiffID %q: %v", d.Digest, diffID, err)}
+		}
+		layers = append(layers, LayerRef{d, diffID})
 	}
 	return layers, nil
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"rhizome/registry/layout"
 	"rhizome/registry/registrytest"
 	"rhizome/registry/store"
 
@@ -75,6 +76,27 @@ func TestCollectionStopsWhereARecordCannotBeListed(t *testing.T) {
 		_, err := s.GC(context.Background(), store.GCOptions{})
 		if !errors.Is(err, syscall.ENOTDIR) || !whole(s, image) {
 			t.Errorf("%s cannot be listed: %v, the image is whole: %v", folder, err, whole(s, image))
+		}
+	}
+}
+
+// A DiffID of somebody else's config becomes a file's name in derived/.
+func TestADiffIDThatIsNoneIsRefusedAndNotFollowed(t *testing.T) {
+	ctx := context.Background()
+	for _, bad := range []digest.Digest{"nonsense", "", "sha256:../../../../tmp/x"} {
+		s := open(t, t.TempDir(), store.Options{})
+		layer := registrytest.OurLayer(t, s.Images(), registrytest.Tar(1, 1, 100))
+		layer.DiffID = bad
+		image := registrytest.Manifest(t, s.Images(), "n1", layer)
+		var corrupt *layout.CorruptError
+		if _, err := s.Layers(ctx, image); !errors.As(err, &corrupt) {
+			t.Errorf("%q: its layers: %v", bad, err)
+		}
+		if err := s.DeriveAll(ctx, image); !errors.As(err, &corrupt) {
+			t.Errorf("%q: its copies: %v", bad, err)
+		}
+		if _, err := s.Verify(ctx, image, nil); err != nil {
+			t.Errorf("%q: verifying: %v", bad, err)
 		}
 	}
 }
