@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"rhizome/registry/durable"
@@ -277,6 +279,54 @@ func (h *hashing) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// collectedPrefix begins the names of blobs that a collection has moved away.
+const collectedPrefix = "collected-"
+
+// PutBack gives blobs their names again that a collection moved away before it
+// died: somebody may have relied on one just then. What was garbage is collected
+// the next time. It does nothing while a collection, or another change, is at
+// work.
+func (l *Layout) PutBack() error {
+	entries, err := os.ReadDir(l.temp)
+	if err != nil {
+		return fmt.Errorf("looking for blobs that a collection left: %w", err)
+	}
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return !strings.HasPrefix(e.Name(), collectedPrefix) })
+	if len(entries) == 0 {
+		return nil
+	}
+	release, free, err := durable.TryLock(l.lock, durable.Exclusive)
+	if err != nil || !free {
+		return err
+	}
+	defer release()
+	for _, e := range entries {
+		err = errors.Join(err, l.putBack(e.Name()))
+	}
+	return err
+}
+
+// putBack names one blob again. Its digest's algorithm is told by its length.
+func (l *Layout) putBack(name string) error {
+	hex := strings.TrimSuffix(strings.TrimPrefix(name, collectedPrefix), ".tmp")
+	algorithm := digest.SHA256
+	if len(hex) == 2*digest.SHA512.Size() {
+		algorithm = digest.SHA512
+	}
+	path, err := l.Path(digest.NewDigestFromEncoded(algorithm, hex))
+	if err != nil {
+		return nil //nolint:nilerr // no blob: it is swept with the rest
+	}
+	away := filepath.Join(l.temp, name)
+	if _, err := os.Stat(path); err == nil {
+		return l.fs.Remove(away) // it came again meanwhile
+	}
+	if err := l.fs.Rename(away, path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("putting a blob back that a collection left: %w", durable.Hint(err))
+	}
+	return l.fs.SyncDir(filepath.Dir(path))
+}
+
 // Collect removes a blob that nobody has relied on since before, and says
 // whether it did. The caller holds the lock and has made sure that nothing needs
 // the blob. It is moved away first: whoever relies on it meanwhile has either
@@ -286,7 +336,7 @@ func (l *Layout) Collect(d digest.Digest, before time.Time) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	away := filepath.Join(l.temp, "collected-"+d.Encoded()+".tmp")
+	away := filepath.Join(l.temp, collectedPrefix+d.Encoded()+".tmp")
 	if err := l.fs.Rename(path, away); err != nil {
 		return false, fmt.Errorf("removing the blob %s: %w", d, durable.Hint(err))
 	}

@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"rhizome/registry/durable"
 	"rhizome/registry/durable/faultfs"
@@ -191,5 +193,50 @@ func TestANodeHasAllItsHostKeysOrNone(t *testing.T) {
 			t.Fatalf("call %d: the next start: %v", at, err)
 		}
 		checkKey(t, filepath.Join(made, "ssh_host_rsa_key"))
+	}
+}
+
+// dying dies between two renames of a collection, just when another process has
+// relied on a blob that was moved away.
+type dying struct {
+	durable.OS
+	dead bool
+}
+
+func (d *dying) Rename(from, to string) error {
+	if d.dead {
+		return faultfs.ErrDead
+	}
+	if strings.Contains(to, "collected-") {
+		now := time.Now()
+		if err := os.Chtimes(from, now, now); err != nil {
+			return err
+		}
+		d.dead = true
+	}
+	return d.OS.Rename(from, to)
+}
+
+func (d *dying) Remove(path string) error {
+	if d.dead {
+		return faultfs.ErrDead
+	}
+	return d.OS.Remove(path)
+}
+
+func TestACollectionThatDiesLosesNoBlobThatSomebodyReliedOn(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, store.Options{})
+	image := registrytest.Cluster(t, s.Images(), 1)
+	age(t, s, 3*time.Hour)
+	_, err := open(t, dir, store.Options{FS: &dying{}}).GC(context.Background(), store.GCOptions{})
+	if !errors.Is(err, faultfs.ErrDead) {
+		t.Fatalf("the collection ended with %v", err)
+	}
+	if whole(s, image) {
+		t.Fatal("nothing was moved away")
+	}
+	if s := open(t, dir, store.Options{}); !whole(s, image) {
+		t.Error("the next start has lost it")
 	}
 }

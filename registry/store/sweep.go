@@ -24,6 +24,9 @@ const (
 // sweep removes what processes that died left in tmp/. It is housekeeping: what
 // it cannot remove, it leaves to the next start.
 func (s *Store) sweep() {
+	if err := s.images.PutBack(); err != nil {
+		s.log.Warn("a blob may be missing", "error", err)
+	}
 	root := s.path(dirTemp)
 	_ = filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
