@@ -344,3 +344,23 @@ func TestAnotherEpochGivesTheSameImageInAFullStoreAsInAnEmptyOne(t *testing.T) {
 		t.Errorf("the digest is %s where an older version was built before, and %s in an empty store", second, want)
 	}
 }
+
+// edited is a stage whose file somebody saves while it is built.
+type edited struct{ *step }
+
+func (e edited) Run(ctx context.Context, env Env, below []*tree.Tree) (Output, error) {
+	e.param = "saved meanwhile"
+	return e.step.Run(ctx, env, below)
+}
+
+// What was read is not what the key says: the former text would find it for ever.
+func TestWhatChangesWhileItIsBuiltIsNotRecorded(t *testing.T) {
+	m, w := newMemory(t), &workshop{}
+	_, err := build(t, m, edited{w.stage("files", "as planned")})
+	if err == nil || !strings.Contains(err.Error(), `stage "files": building it: what it depends on changed meanwhile (parameter changed)`) {
+		t.Errorf("error %v", err)
+	}
+	if len(m.cache) != 0 {
+		t.Error("it was recorded")
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -105,6 +106,9 @@ func (r *Runner) build(ctx context.Context, recipe string, s *Step) error {
 	defer closeBelow()
 	r.send(StepStarted, s, s.Why)
 	layers, facts, err := r.make(ctx, s, below, work)
+	if err == nil {
+		err = r.steady(ctx, s)
+	}
 	if err != nil {
 		return err
 	}
@@ -116,6 +120,20 @@ func (r *Runner) build(ctx context.Context, recipe string, s *Step) error {
 	r.send(StepDone, s, fmt.Sprintf("%d layer(s), %d bytes", len(layers), size(layers)))
 	if err := os.RemoveAll(work); err != nil && r.Env.Log != nil {
 		r.Env.Log.Warn("a work folder stays behind", "folder", work, "error", err)
+	}
+	return nil
+}
+
+// steady makes sure that what a step depends on is what its key says to the end:
+// a file of the recipe that was saved during the build would be found under the
+// digest of the former one for ever.
+func (r *Runner) steady(ctx context.Context, s *Step) error {
+	in, err := s.stage.Inputs(ctx, r.Env)
+	if err != nil {
+		return stepError(s.Info, "looking again at what it depends on", err)
+	}
+	if in = r.Env.Parent.inputs(s, in); !maps.Equal(in, s.Inputs) {
+		return stepError(s.Info, "building it", fmt.Errorf("what it depends on changed meanwhile (%s): nothing was kept; build again", whyMiss(in, s.Inputs, true)))
 	}
 	return nil
 }
