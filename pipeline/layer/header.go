@@ -73,6 +73,9 @@ func headerOf(e *tree.Entry, mtime int64) (header, error) {
 		h.pax["SCHILY.fflags"] = e.Flags
 	}
 	for k, v := range e.Xattrs {
+		if strings.Contains(k, "=") {
+			return h, fmt.Errorf("%q: the name of the extended attribute %q holds a \"=\", which ends names in a tar (POSIX.1-2008, pax, \"pax Extended Header\"); take it away", e.Path, k)
+		}
 		h.pax["SCHILY.xattr."+k] = v
 	}
 	return h, nil

@@ -229,3 +229,16 @@ func TestReadTreeKnowsAForeignBlob(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A record's key ends at its first "=": the attribute would come back under
+// another name, with another value.
+func TestAnAttributeWhoseNameNoTarCarriesIsRefused(t *testing.T) {
+	tr := tree.New()
+	if err := tr.Add(tree.Entry{Path: "a", Kind: tree.File, Xattrs: map[string]string{"user.x=y": "z"}}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Write(io.Discard, tr, time.Unix(0, 0), 1)
+	if err == nil || !strings.Contains(err.Error(), `"a": the name of the extended attribute "user.x=y" holds a "="`) {
+		t.Errorf("got %v", err)
+	}
+}
