@@ -92,7 +92,7 @@ func (r *Runner) divide(ctx context.Context, s *Step, d Divider, work string) ([
 		if rest == nil {
 			continue
 		}
-		l, err := r.write(ctx, rest)
+		l, err := r.rest(ctx, parts[i].Info, from[i], rest)
 		if err != nil {
 			return nil, nil, fmt.Errorf("writing what is left of the layer of %q: %w", parts[i].Info.Name, err)
 		}
@@ -102,6 +102,35 @@ func (r *Runner) divide(ctx context.Context, s *Step, d Divider, work string) ([
 	}
 	facts[FactInstead] = strings.Join(instead, "\n")
 	return layers, facts, nil
+}
+
+// rest writes what is left of a layer. One of ours keeps the time of its files,
+// which is a former recipe's where the layer is a parent's: it must be as it was
+// when it is whole again.
+func (r *Runner) rest(ctx context.Context, info Info, of Layer, left *tree.Tree) (Layer, error) {
+	if info.Whole {
+		return r.write(ctx, left)
+	}
+	return r.rewrite(ctx, of, left)
+}
+
+// rewrite writes what has become of a layer, with the time that its files had.
+func (r *Runner) rewrite(ctx context.Context, was Layer, now *tree.Tree) (Layer, error) {
+	blob, d, err := r.Store.OpenLayer(ctx, was)
+	if err != nil {
+		return Layer{}, err
+	}
+	defer blob.Close()
+	when, ok, err := layer.TimeOf(blob, d.Size, d.Annotations)
+	if err != nil {
+		return Layer{}, err
+	}
+	if !ok {
+		when = r.Env.Epoch
+	}
+	return r.ingest(ctx, func(w io.Writer) (layerfmt.Summary, error) {
+		return layer.Write(w, now, when, r.Env.Jobs)
+	})
 }
 
 // markFirst says on a bundle's descriptor where in it the paths end that come
@@ -188,7 +217,7 @@ func (r *Runner) whole(ctx context.Context, l Layer) (Layer, error) {
 	if err != nil {
 		return l, err
 	}
-	w, err := r.write(ctx, t)
+	w, err := r.rewrite(ctx, l, t)
 	if n := l.Descriptor.Annotations[imagefmt.AnnotationDelta]; err == nil && n != "" {
 		w.Descriptor.Annotations[imagefmt.AnnotationDelta] = n
 	}

@@ -158,3 +158,44 @@ func TestADeltaIsMadeOnLayersThatAreWholeAgain(t *testing.T) {
 		t.Errorf("the delta lies on %+v, and the parent's step made %s", got, first.Steps[0].Result.Layers[0].DiffID)
 	}
 }
+
+// A version of another date has the parent's layers where nothing changed, also
+// when their hot files lay in a bundle: to the byte, times included.
+func TestWhatDidNotChangeKeepsItsDateThroughABundle(t *testing.T) {
+	m := newMemory(t)
+	divider := mover{[]string{"debian"}, "usr/lib/f299"}
+	first, _, err := buildOn(t, m, nil, base(t, 0), divider)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shelf, err := newShelf(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent, bundle := parentOf(t, m, first), first.Steps[1].Result.Layers[0]
+	parent.Layers["debian"] = shelf.of(first.Steps[0])
+	parent.Bundles = map[digest.Digest]Layer{bundle.DiffID: bundle}
+	env := Env{Events: func(Event) {}, Jobs: 2, Epoch: time.Unix(1800000000, 0), Parent: parent}
+	env.Restore = func(rest, hot *tree.Tree) (*tree.Tree, error) {
+		e := *rest.Lookup(divider.path)
+		e.Body = hot.Lookup(divider.path).Body
+		return rest, rest.Add(e)
+	}
+	p, err := (&Planner{Store: m, Env: env}).Plan(t.Context(), testRecipe(), []Stage{base(t, 0), divider})
+	if err == nil {
+		err = (&Runner{Store: m, Env: env, Now: time.Now}).Run(t.Context(), p)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := p.Steps[0].Result.Layers[0].DiffID, first.Steps[0].Result.Layers[0].DiffID; got != want {
+		t.Errorf("the unchanged layer is %s, and was %s", got, want)
+	}
+	second, err := newShelf(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := second.of(p.Steps[0])[0].DiffID, parent.Layers["debian"][0].DiffID; got != want {
+		t.Errorf("what the bundle leaves of it is %s, and was %s", got, want)
+	}
+}

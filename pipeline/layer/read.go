@@ -6,6 +6,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"time"
 
 	"rhizome/pipeline/tree"
 	"rhizome/registry/layerfmt"
@@ -30,6 +31,31 @@ func ReadTree(blob io.ReaderAt, size int64, ann map[string]string) (*tree.Tree, 
 		return nil, fmt.Errorf("reading a layer into a tree: %w", err)
 	}
 	return r.tree, nil
+}
+
+// TimeOf is the time that all entries of a layer's blob have; ok is false where
+// they differ, as in layers of others, or there are none.
+func TimeOf(blob io.ReaderAt, size int64, ann map[string]string) (at time.Time, ok bool, err error) {
+	raw, err := layerfmt.ReadTail(blob, size, ann)
+	if err != nil {
+		return at, false, err
+	}
+	x, err := layerfmt.OpenIndex(raw)
+	if err != nil {
+		return at, false, err
+	}
+	for i := layerfmt.Root; int(i) <= x.Len(); i++ {
+		a := x.Attr(i)
+		if a.Implied || a.Kind == layerfmt.Whiteout {
+			continue // they have none
+		}
+		t := time.Unix(a.Sec, int64(a.Nsec))
+		if ok && !t.Equal(at) {
+			return at, false, nil
+		}
+		at, ok = t, true
+	}
+	return at, ok, nil
 }
 
 type treeReader struct {
