@@ -93,8 +93,8 @@ func (d *differ) present(e *Entry) error {
 		}
 	}
 	c := *e
-	if old != nil && old.Kind == Dir {
-		c.Implied = false
+	if old != nil && (old.Kind == Dir || old.Kind == Symlink) {
+		c.Implied = false // or it would leave alone what is there
 	}
 	if c.Link != "" && d.out.entries[c.Link] == nil {
 		return fmt.Errorf("comparing %q: the first of its links was not compared before it", e.Path)

@@ -193,3 +193,54 @@ func TestAFileOutlivesTheNameItWasLinkedTo(t *testing.T) {
 		t.Errorf("b %+v, c %+v", b, c)
 	}
 }
+
+// A layer whose file lies below a path that is a symlink in the root, /lib of a
+// merged Debian, puts it where the symlink leads. A folder in the symlink's place
+// once hid the loader and every library from scripts that ran over the root.
+func TestAFileBelowASymlinkOfTheRootGoesWhereItLeads(t *testing.T) {
+	root := func() *Tree {
+		return mustAdd(t, New(),
+			Entry{Path: "usr/lib/ld.so", Kind: File, Mode: 0o755}, Entry{Path: "usr/lib/gone", Kind: File, Mode: 0o644},
+			Entry{Path: "lib", Kind: Symlink, Target: "usr/lib"}, Entry{Path: "lib64", Kind: Symlink, Target: "/lib"},
+			Entry{Path: "away", Kind: Symlink, Target: "nowhere"})
+	}
+	over := mustAdd(t, New(),
+		Entry{Path: "lib/firmware/x", Kind: File, Mode: 0o644, Body: Text("x")}, Entry{Path: "lib/firmware/y", Kind: File, Link: "lib/firmware/x"},
+		Entry{Path: "lib/gone", Kind: Whiteout}, Entry{Path: "lib64/z", Kind: File, Mode: 0o644}, Entry{Path: "away/w", Kind: File, Mode: 0o644})
+	for name, lay := range map[string]func(*Tree) error{
+		"merged":  func(r *Tree) error { return r.Merge(over) },
+		"stacked": func(r *Tree) error { return r.Stack(over) },
+	} {
+		r := root()
+		if err := lay(r); err != nil {
+			t.Fatal(name, err)
+		}
+		if e := r.Lookup("lib"); e.Kind != Symlink {
+			t.Errorf("%s: /lib is a %s now", name, e.Kind)
+		}
+		for p, want := range map[string]Kind{"usr/lib/ld.so": File, "usr/lib/firmware/x": File, "usr/lib/z": File, "away/w": File} {
+			if e := r.Lookup(p); e == nil || e.Kind != want {
+				t.Errorf("%s: %s is %+v", name, p, e)
+			}
+		}
+		if e := r.Lookup("usr/lib/firmware/y"); e == nil || e.Link != "usr/lib/firmware/x" {
+			t.Errorf("%s: the hard link is %+v", name, e)
+		}
+		if e := r.Lookup("usr/lib/gone"); e != nil && e.Kind != Whiteout {
+			t.Errorf("%s: what was taken away is %+v", name, e)
+		}
+	}
+}
+
+// A folder in the place of a symlink is said to be one, or the symlink would stay.
+func TestAFolderThatTakesASymlinksPlaceIsInTheDifference(t *testing.T) {
+	lower := mustAdd(t, New(), Entry{Path: "b", Kind: Dir, Mode: 0o755}, Entry{Path: "a", Kind: Symlink, Target: "b"})
+	upper := mustAdd(t, New(), Entry{Path: "b", Kind: Dir, Mode: 0o755}, Entry{Path: "a/x", Kind: File, Mode: 0o644})
+	d, err := Diff(lower, upper)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := d.Lookup("a"); e.Kind != Dir || e.Implied {
+		t.Errorf("a is %+v", e)
+	}
+}

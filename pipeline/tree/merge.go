@@ -2,7 +2,8 @@ package tree
 
 // Merge lays the entries of another tree over this one, by the rules of
 // layers: a whiteout removes, an opaque directory empties first, an implied
-// directory changes nothing that is there. A file that loses the name it was
+// directory changes nothing that is there, be it a symlink to a directory (see
+// Lead). A file that loses the name it was
 // linked to lives on under its others.
 func (t *Tree) Merge(upper *Tree) error { return t.lay(upper, t.mergeEntry) }
 
@@ -13,6 +14,10 @@ func (t *Tree) Stack(upper *Tree) error { return t.lay(upper, t.stackEntry) }
 
 func (t *Tree) lay(upper *Tree, one func(*Entry) error) error {
 	groups := t.links()
+	upper, _, _, err := t.Lead(upper)
+	if err != nil {
+		return err
+	}
 	for _, e := range upper.Entries() {
 		if err := one(e); err != nil {
 			return err

@@ -20,7 +20,7 @@ import (
 
 // Version is raised whenever this package makes another layer of the same
 // packages.
-const Version = 1
+const Version = 2
 
 // Debian is a set of Debian packages for a root.
 type Debian struct {

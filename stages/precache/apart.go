@@ -18,7 +18,7 @@ type apart struct {
 func touched(r *root, over []*tree.Tree) (*apart, error) {
 	a := &apart{paths: map[string]bool{}, below: map[string]bool{}, dirs: map[string]bool{}}
 	for _, t := range over {
-		real, leads, _, err := r.canonical(t)
+		real, leads, _, err := r.tree.Lead(t)
 		if err != nil {
 			return nil, err
 		}

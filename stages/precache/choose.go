@@ -116,7 +116,7 @@ func (c *chooser) find(p string) ([]string, error) {
 // leads nowhere. A symlink that dangles is all there is to hold.
 func (c *chooser) follow(name string) []string {
 	var found []string
-	at, ok := resolve(c.root, name, func(link string) { found = append(found, link) })
+	at, ok := c.root.Resolve(name, func(link string) { found = append(found, link) })
 	if !ok {
 		if e := c.root.Lookup(name); e != nil && e.Kind == tree.Symlink {
 			return []string{name}

@@ -25,7 +25,7 @@ import (
 )
 
 // Version is raised whenever this package gives a command another world.
-const Version = 1
+const Version = 2
 
 // Script is a command with what it may read.
 type Script struct {
