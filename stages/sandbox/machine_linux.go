@@ -55,11 +55,17 @@ func (m machine) pack(root, names, file string) []string {
 // runScript makes the root the whole world of the command. Moving it over "/"
 // leaves nothing above it to climb out to, which chroot(2) alone does not do;
 // afterwards the command is process 1, and may neither mount nor make devices
-// nor reach the kernel (capabilities(7)).
+// nor reach the kernel (capabilities(7)). The kernel's settings are the whole
+// machine's, and root's to write without any capability (proc_sys(5)).
 const runScript = `root=$1 inputs=$2
 shift 2
 mount --bind "$root" "$root"
 mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
+for p in sys sysrq-trigger; do
+	[ -e "$root/proc/$p" ] || continue
+	mount --bind "$root/proc/$p" "$root/proc/$p"
+	mount -o remount,bind,ro,nosuid,nodev,noexec "$root/proc/$p"
+done
 mount -t tmpfs -o nosuid,mode=755 tmpfs "$root/dev"
 for d in null zero full random urandom tty; do
 	: >"$root/dev/$d"

@@ -396,3 +396,45 @@ func ordinaryUser(t *testing.T) *syscall.Credential {
 	gid, _ := strconv.Atoi(u.Gid)
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 }
+
+// The kernel's settings are the machine's. A user could not write them anyway, so
+// root must not either: both give the same layer.
+func TestACommandLeavesTheKernelsSettingsAlone(t *testing.T) {
+	needSandbox(t)
+	got, err := run(t, newScript(`set -e
+was=$(cat /proc/sys/vm/swappiness)
+if echo "$was" >/proc/sys/vm/swappiness; then echo written >/etc/new; fi
+if echo h >/proc/sysrq-trigger; then echo written >/etc/sysrq; fi`))
+	if err != nil || got != "" {
+		t.Errorf("%v\n%s", err, got)
+	}
+}
+
+// The base is merged, and an overlay under the script has a file in /lib, by its
+// short name: the script still finds what lies there.
+func TestAFileThatAnOverlayLaysBelowASymlinkHidesNothing(t *testing.T) {
+	needSandbox(t)
+	root := base()
+	overlay := tree.New()
+	for _, e := range []tree.Entry{
+		{Path: "usr/lib/present", Kind: tree.File, Mode: 0o644, Body: tree.Text("here\n")},
+		{Path: "lib", Kind: tree.Symlink, Mode: 0o777, Target: "usr/lib"},
+	} {
+		if err := root.Add(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := overlay.Add(tree.Entry{Path: "lib/firmware/x", Kind: tree.File, Mode: 0o644, Body: tree.Text("x")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := root.Merge(overlay); err != nil {
+		t.Fatal(err)
+	}
+	d, err := newScript("cat /lib/present /usr/lib/firmware/x >/etc/found").Run(t.Context(), env(t.TempDir()), root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := listing(d); !strings.Contains(got, "etc/found") || strings.Contains(got, "lib") {
+		t.Errorf("the script changed\n%s", got)
+	}
+}
