@@ -209,3 +209,27 @@ func BenchmarkSecondKey(b *testing.B) {
 		})
 	}
 }
+
+// Builds, plans and doctors look at one tree at once; each has all of it.
+func TestManyReadersOfOneCheckoutAgree(t *testing.T) {
+	dir, state := copyTree(t), t.TempDir()
+	commitAll(t, dir)
+	want := world(t, dir, state)
+	got := make(chan string, 24)
+	for range cap(got) {
+		go func() {
+			c, err := Reader{State: state}.Read(t.Context(), Source{Dir: dir, Arch: "amd64"})
+			if err != nil {
+				got <- err.Error()
+				return
+			}
+			in, err := c.Select(append(c.WorldReads(), c.KernelReads()...))
+			got <- fmt.Sprint(in, err)
+		}()
+	}
+	for range cap(got) {
+		if g := <-got; g != want+" <nil>" {
+			t.Fatalf("one reader has\n%s\nand should have\n%s", g, want)
+		}
+	}
+}

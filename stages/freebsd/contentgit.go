@@ -18,10 +18,12 @@ import (
 // ours. A clean tree costs one stat a file.
 func (r Reader) readGit(ctx context.Context, dir string) (Content, error) {
 	g, done, err := r.gitIn(ctx, dir)
+	if done != nil {
+		defer done()
+	}
 	if err != nil {
 		return Content{}, err
 	}
-	defer done()
 	treeID, err := g.worktree(ctx)
 	if err != nil {
 		return Content{}, err
@@ -70,6 +72,13 @@ func (r Reader) gitIn(ctx context.Context, dir string) (g privateGit, done func(
 	if err := os.MkdirAll(objects, 0o755); err != nil {
 		return g, done, fmt.Errorf("making a place for git's objects: %w", err)
 	}
+	// Two builds would take each other's index away, and name an empty tree.
+	unlock, err := lock(ctx, r.stateFile(dir, "index.mutex"), false, nil)
+	if err != nil {
+		return g, done, err
+	}
+	remove := done
+	done = func() { unlock(); remove() }
 	theirs, err := g.run(ctx, "rev-parse", "--path-format=absolute", "--git-path", "objects")
 	if err != nil {
 		return g, done, err
