@@ -106,6 +106,8 @@ func (p LockedPackage) check() error {
 	switch {
 	case p.Name == "" || p.Version == "":
 		return fmt.Errorf("a package has no name or no version: %q %q", p.Name, p.Version)
+	case strings.ContainsAny(p.Name+p.Version+p.Arch, "/ \n\x00"):
+		return fmt.Errorf("a package is named %q %q %q, which holds a blank or a slash", p.Name, p.Version, p.Arch)
 	case !sha256Hex.MatchString(p.SHA256):
 		return fmt.Errorf("package %q: %s is no sha256", p.Name, clip(p.SHA256))
 	case p.Size < 0:

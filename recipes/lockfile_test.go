@@ -62,6 +62,7 @@ func TestALockThatIsNotOneIsRefused(t *testing.T) {
 		"an unknown key":      {"suite:", "siute:", "siute"},
 		"a path out":          {"pool/main/z/zlib", "../../etc", "does not stay below"},
 		"an absolute path":    {"file: pool/main/z", "file: /pool", "does not stay below"},
+		"a name that leads":   {"name: adduser", "name: ../../adduser", "which holds a blank or a slash"},
 		"a short sum":         {"sha256: " + sum, "sha256: abcd", "is no sha256"},
 		"a repeated key":      {"\nsets:", "\nsets: {}\nsets:", "already"},
 		"an anchor":           {"suite: bookworm", "suite: &a bookworm", "anchor"},

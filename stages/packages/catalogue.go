@@ -101,6 +101,8 @@ func (p Pkg) locked(o offered) (recipes.LockedPackage, error) {
 		file = o.Path
 	}
 	switch {
+	case o.Name == "" || strings.ContainsAny(o.Name+o.Version, "/ \n\x00"):
+		return recipes.LockedPackage{}, fmt.Errorf("the repository %q names a package %q %q: names hold no blank and no slash", p.Repository, o.Name, o.Version)
 	case !sum256.MatchString(o.Sum):
 		return recipes.LockedPackage{}, fmt.Errorf("the repository gives the package %q the sum %q, which is no sha256 in hexadecimal digits; make the catalogue anew with pkg repo", o.Name, o.Sum)
 	case !filepath.IsLocal(file):

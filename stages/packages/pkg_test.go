@@ -183,6 +183,7 @@ func TestWhatCannotBeDoneWithoutRunningIsRefusedByName(t *testing.T) {
 	r.add("one", nil, nil, file("/same"))
 	r.add("two", []string{"one"}, nil, file("/same"))
 	r.add("climber", nil, nil, file("/../../etc/passwd"))
+	r.add("../../evil", nil, nil, file("/g"))
 	p := packages.Pkg{Repository: r.dir, Cache: t.TempDir(), Arch: "amd64"}
 	for name, want := range map[string]string{
 		"scripted": `the package "scripted" 1.0: it runs a script when it is installed ("post-install")`,
@@ -190,6 +191,7 @@ func TestWhatCannotBeDoneWithoutRunningIsRefusedByName(t *testing.T) {
 		"daemon":   `it needs the user "mysql"`, "owned": `it needs the user "postgres"`,
 		"lost": `has no package "nowhere"`, "arm": "is for FreeBSD:15:aarch64", "unknown": `has no package "unknown"`,
 		"two": `the packages "one" and "two" both bring "/same"`, "climber": `leads out of the root`,
+		"../../evil": "names hold no blank and no slash",
 	} {
 		if _, err := install(t, p, name); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", name, err, want)
