@@ -15,7 +15,7 @@ import (
 )
 
 // Version is raised whenever this package makes other files of the same recipe.
-const Version = 1
+const Version = 2
 
 // Common makes the files that all nodes share. The names of all nodes are
 // here, not in each node's layer: a thousand copies of a thousand lines would
@@ -178,10 +178,16 @@ func fstab(w *writer, usual []memory, n *recipes.Node) {
 		f := recipes.FstabFields(l.Text)
 		fmt.Fprintln(&b, strings.TrimSpace(l.Text))
 		if len(f) >= 2 && path.IsAbs(f[1]) {
-			w.userMount(f[1])
+			w.userMount(unescaped(f[1]))
 		}
 	}
 	w.text("etc/fstab", b.String())
+}
+
+// unescaped is a field of fstab(5) as mount(8) reads it: a blank within a name is
+// written as a backslash and three octal digits.
+func unescaped(field string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(field)
 }
 
 // fstabMemory is what is laid by fstab: nothing, where the early script does it.

@@ -268,3 +268,19 @@ func TestEveryMountPointIsThere(t *testing.T) {
 		}
 	}
 }
+
+// fstab(5) writes a blank within a name as \040; the folder has the blank, or the
+// mount fails at every boot.
+func TestAMountPointWithABlankInItsNameIsMadeAsMountReadsIt(t *testing.T) {
+	r := parse(t, strings.Replace(freebsdRecipe, "/home /home nfs", `/home /our\\040home nfs`, 1))
+	node, err := Build(r, &r.Nodes[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := node.Lookup("our home"); e == nil || e.Kind != tree.Dir {
+		t.Errorf("there is no /our home in\n%s", listing(t, node))
+	}
+	if !strings.Contains(text(t, node, "etc/fstab"), `/our\040home`) {
+		t.Error("the line in fstab is another")
+	}
+}
