@@ -132,7 +132,7 @@ func (c *copier) file(name, at string) error {
 			return err
 		}
 	}
-	if c.out.Lookup(at) != nil && c.out.Lookup(at).Kind == tree.File {
+	if c.out.Lookup(at) != nil {
 		return fmt.Errorf("%q and its template both make %q: remove one of them", at, "/"+at)
 	}
 	mode, ok := c.rules.mode("/" + at)

@@ -199,6 +199,7 @@ func TestWhatCannotBeCopiedIsRefusedByName(t *testing.T) {
 	}
 	outside := folder(t, map[string]string{"link": "-> /etc"})
 	both := fstest.MapFS{"o/a": {}, "o/a.tmpl": {}}
+	folder := fstest.MapFS{"o/a/lost": {}, "o/a.tmpl": {}}
 	for name, c := range map[string]struct {
 		root interface{ err() error }
 		want string
@@ -207,6 +208,7 @@ func TestWhatCannotBeCopiedIsRefusedByName(t *testing.T) {
 		"a folder that leads out": {build{outside.FS(), recipes.Files{From: "link"}}, "escapes"},
 		"dots":                    {build{outside.FS(), recipes.Files{From: "../x"}}, "does not lie in the recipe's folder"},
 		"a file and its template": {build{both, recipes.Files{From: "o", Template: true}}, "remove one of them"},
+		"a folder and a template": {build{folder, recipes.Files{From: "o", Template: true}}, `"a" and its template both make "/a"`},
 		"a rule for nothing":      {build{both, recipes.Files{From: "o", Modes: map[string]string{"/b": "0600"}}}, `the rule "/b" matches no path`},
 		"an owner by name":        {build{both, recipes.Files{From: "o", Owners: map[string]string{"/a": "root:wheel"}}}, "uid:gid"},
 	} {
