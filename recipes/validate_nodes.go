@@ -83,15 +83,16 @@ func (c *checker) kernels() {
 		}
 		names, given[s.Kernel.Name] = append(names, s.Kernel.Name), match
 	}
+	remedy := "the kernels are " + strings.Join(names, ", ")
 	if len(names) == 0 {
-		return
+		remedy = "remove it: the nodes boot the kernel that the source brings"
 	}
 	for i := range c.r.Nodes {
 		n := &c.r.Nodes[i]
 		at := n.at("kernel", n.Pos)
-		remedy := "the kernels are " + strings.Join(names, ", ")
 		match, ok := given[n.Kernel]
 		switch {
+		case n.Kernel == "" && len(names) == 0:
 		case n.Kernel == "":
 			c.fail(at, remedy, "the node %q does not say which kernel it boots", n.Name)
 		case !ok:

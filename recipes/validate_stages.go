@@ -59,6 +59,9 @@ func (c *checker) stageNodes(s *Stage) {
 	if s.Nodes == "" || len(c.r.Nodes) == 0 {
 		return
 	}
+	if s.Kind == "world" || s.Kind == "distribution" {
+		c.fail(s.at("nodes", s.Pos), "remove it, or describe two clusters", "the stage %q makes what all nodes stand on; it cannot be for some of them", s.Kind)
+	}
 	if _, err := c.r.Select(s.Nodes); err != nil {
 		c.fail(s.at("nodes", s.Pos), "write names, ranges or globs, such as n[1-4],login*", "%v", err)
 	}

@@ -155,7 +155,7 @@ func (d *decoder) plain(n *yaml.Node, depth int) bool {
 		d.fail(n, fmt.Sprintf("the anchor \"&%s\" is not allowed in a recipe", n.Anchor), "write a profile, which nodes inherit")
 	case n.Tag == "!!merge":
 		d.fail(n, "the merge key \"<<\" is not allowed in a recipe", "write a profile, which nodes inherit")
-	case !standardTag(n.Tag):
+	case n.Style&yaml.TaggedStyle != 0, !standardTag(n.Tag):
 		d.fail(n, fmt.Sprintf("the tag %q is not allowed in a recipe", n.Tag), "remove it; values need no tags")
 	}
 	for _, c := range n.Content {
