@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"rhizome/pipeline"
@@ -41,6 +42,8 @@ type buildFlags struct {
 	jobs  int
 	// looking says that nothing is built, so that nothing large is fetched.
 	looking bool
+	// locking says that the lock file is made anew, whatever is wrong with it.
+	locking bool
 }
 
 // load reads a recipe, prints its findings and returns it if it can be built.
@@ -65,13 +68,12 @@ func (a *app) builder(ctx context.Context, name string, f buildFlags) (*builder,
 	if err != nil {
 		return nil, err
 	}
-	if f.nodes != "" {
-		if err := limitNodes(r, f.nodes); err != nil {
-			return nil, err
-		}
+	some, err := limitNodes(r, f.nodes)
+	if err != nil {
+		return nil, err
 	}
 	lock, err := recipes.ReadLock(r.LockFile())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !f.locking {
 		return nil, err
 	}
 	s, err := a.openStore()
@@ -91,7 +93,7 @@ func (a *app) builder(ctx context.Context, name string, f buildFlags) (*builder,
 		return nil, err
 	}
 	b := &builder{
-		recipe: r, stages: list, store: builderStore{s},
+		recipe: some, stages: withoutOthers(list, some), store: builderStore{s},
 		env: pipeline.Env{Jobs: f.jobs, Epoch: r.Epoch, Cache: cache, Programs: programs, Lock: lock, Events: a.term.build, Log: a.term.logger(), Restore: stages.Restore},
 	}
 	return b, a.connect(ctx, b, f)
@@ -125,23 +127,34 @@ func (a *app) connect(ctx context.Context, b *builder, f buildFlags) (err error)
 	return err
 }
 
-func limitNodes(r *recipes.Recipe, set string) error {
+// limitNodes is the recipe with some of its nodes alone: those that get into the
+// image. Stages are made of the whole recipe, for every node knows of all others.
+func limitNodes(r *recipes.Recipe, set string) (*recipes.Recipe, error) {
+	if set == "" {
+		return r, nil
+	}
 	names, err := r.Select(set)
 	if err != nil {
-		return &usageError{err}
+		return nil, &usageError{err}
 	}
-	keep := map[string]bool{}
+	some, keep := *r, map[string]bool{}
 	for _, n := range names {
 		keep[n] = true
 	}
-	var nodes []recipes.Node
-	for _, n := range r.Nodes {
-		if keep[n.Name] {
-			nodes = append(nodes, n)
-		}
+	some.Nodes = slices.DeleteFunc(slices.Clone(r.Nodes), func(n recipes.Node) bool { return !keep[n.Name] })
+	return &some, nil
+}
+
+// withoutOthers leaves out the own layers of nodes that the recipe has not.
+func withoutOthers(list []pipeline.Stage, r *recipes.Recipe) []pipeline.Stage {
+	keep := map[string]bool{}
+	for i := range r.Nodes {
+		keep[r.Nodes[i].Name] = true
 	}
-	r.Nodes = nodes
-	return nil
+	return slices.DeleteFunc(list, func(s pipeline.Stage) bool {
+		info := s.Info()
+		return info.Role == "node" && !slices.ContainsFunc(info.Nodes, func(n string) bool { return keep[n] })
+	})
 }
 
 func (b *builder) plan(ctx context.Context) (*pipeline.Plan, error) {
