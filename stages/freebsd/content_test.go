@@ -1,6 +1,7 @@
 package freebsd
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -231,5 +232,38 @@ func TestManyReadersOfOneCheckoutAgree(t *testing.T) {
 		if g := <-got; g != want+" <nil>" {
 			t.Fatalf("one reader has\n%s\nand should have\n%s", g, want)
 		}
+	}
+}
+
+// A hook of git's, in which builds are started, says by the environment which
+// repository it is of. That is no say in ours: a checkout once moved its HEAD.
+func TestTheRepositoryOfAHookIsLeftAlone(t *testing.T) {
+	theirs, src, state := t.TempDir(), copyTree(t), t.TempDir()
+	git(t, theirs, "init", "--quiet", "-b", "main")
+	git(t, theirs, "commit", "--quiet", "--allow-empty", "-m", "theirs")
+	commit := commitAll(t, src)
+	want := world(t, src, state)
+	s, err := Open(src, "amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stamp := versionControlStamp(t.Context(), s)
+	t.Setenv("GIT_DIR", filepath.Join(theirs, ".git"))
+	t.Setenv("GIT_WORK_TREE", theirs)
+	dir, err := Checkout(t.Context(), t.TempDir(), src, commit, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := world(t, dir, state); got != want {
+		t.Errorf("the checkout has\n%s\nand should have\n%s", got, want)
+	}
+	if got := versionControlStamp(t.Context(), s); got != stamp {
+		t.Errorf("the stamp is %q, and was %q", got, stamp)
+	}
+	if err := errors.Join(os.Unsetenv("GIT_DIR"), os.Unsetenv("GIT_WORK_TREE")); err != nil {
+		t.Fatal(err)
+	}
+	if branch := git(t, theirs, "rev-parse", "--abbrev-ref", "HEAD"); branch != "main" {
+		t.Errorf("their HEAD is %q now", branch)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -92,13 +93,26 @@ func (g privateGit) run(ctx context.Context, args ...string) (string, error) {
 	// it, so git's check of the owner is told that this is meant.
 	all := append([]string{"-C", g.dir, "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", "gc.auto=0"}, args...)
 	cmd := exec.CommandContext(ctx, "git", all...)
-	cmd.Env = append(append(os.Environ(), "LC_ALL=C"), g.env...)
+	cmd.Env = append(append(gitEnviron(), "LC_ALL=C"), g.env...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("running git %s in %q: %w: %s", args[0], g.dir, err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	return strings.TrimSuffix(stdout.String(), "\n"), nil
+}
+
+// gitEnviron is the caller's environment without what says which repository is
+// meant (git-rev-parse(1), "--local-env-vars"): a hook, in which builds are
+// started, has it set, and it would go before -C. Settings stay, since they may
+// be what the caller logs in with.
+func gitEnviron() []string {
+	local := []string{"GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_OBJECT_DIRECTORY", "GIT_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE",
+		"GIT_GRAFT_FILE", "GIT_INDEX_FILE", "GIT_NO_REPLACE_OBJECTS", "GIT_REPLACE_REF_BASE", "GIT_PREFIX", "GIT_SHALLOW_FILE", "GIT_COMMON_DIR"}
+	return slices.DeleteFunc(os.Environ(), func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return slices.Contains(local, name)
+	})
 }
 
 // worktree returns the tree object of the working tree. Objects that an

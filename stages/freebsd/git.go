@@ -34,7 +34,9 @@ func versionControlStamp(ctx context.Context, s Source) string {
 		{"rev-list", "--first-parent", "--count", "HEAD"}, {"rev-parse", "--abbrev-ref", "HEAD"},
 	} {
 		// newvers.sh leaves out what git does not answer; so does the stamp.
-		out, _ := exec.CommandContext(ctx, git, append([]string{"-C", s.Dir}, args...)...).Output()
+		cmd := exec.CommandContext(ctx, git, append([]string{"-C", s.Dir}, args...)...)
+		cmd.Env = gitEnviron()
+		out, _ := cmd.Output()
 		words = append(words, strings.TrimSpace(string(out)))
 	}
 	return strings.Join(words, " ")
