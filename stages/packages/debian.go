@@ -5,6 +5,7 @@ package packages
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -108,7 +109,7 @@ func (d Debian) layOut(dir string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("laying out the packages: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chmod(dir, 0o755)); err != nil {
 		return fmt.Errorf("laying out the packages: %w", err)
 	}
 	for i, p := range d.Set.Packages {

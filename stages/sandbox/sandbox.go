@@ -109,7 +109,9 @@ func (r *run) all(ctx context.Context) (upper *tree.Tree, err error) {
 	if err := r.m.removeAll(r.root); err != nil {
 		return nil, fmt.Errorf("%s: %w", r.c.Doing, err)
 	}
-	if err := os.MkdirAll(r.root, 0o755); err != nil {
+	// The folder is the root itself where no layer describes it: whoever builds
+	// has no say in its mode.
+	if err := errors.Join(os.MkdirAll(r.root, 0o755), os.Chmod(r.root, 0o755)); err != nil {
 		return nil, fmt.Errorf("%s: making the build's folder: %w", r.c.Doing, err)
 	}
 	defer func() {
@@ -179,7 +181,7 @@ func (r *run) command(ctx context.Context) error {
 	inputs := r.c.Inputs
 	if inputs == "" {
 		inputs = filepath.Join(r.env.Work, "no-inputs")
-		if err := os.MkdirAll(inputs, 0o755); err != nil {
+		if err := errors.Join(os.MkdirAll(inputs, 0o755), os.Chmod(inputs, 0o755)); err != nil {
 			return fmt.Errorf("%s: making the build's folder: %w", r.c.Doing, err)
 		}
 	}

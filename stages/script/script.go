@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -150,7 +151,7 @@ func (s Script) layOut(dir string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("clearing the script's inputs: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := makeFolder(dir); err != nil {
 		return fmt.Errorf("laying out the script's inputs: %w", err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(asSet(s.Script.Inputs))) {
@@ -170,13 +171,25 @@ func asSet(list []string) map[string]bool {
 	return m
 }
 
+// makeFolder makes a folder that everybody may look into, whatever the umask of
+// whoever builds. Those that lead to it are there, or become so.
+func makeFolder(dir string) error {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	if err := makeFolder(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	return errors.Join(os.Mkdir(dir, 0o755), os.Chmod(dir, 0o755))
+}
+
 func (s Script) put(at string, f file) error {
-	if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+	if err := makeFolder(filepath.Dir(at)); err != nil {
 		return err
 	}
 	switch {
 	case f.mode.IsDir():
-		return os.MkdirAll(at, 0o755)
+		return makeFolder(at)
 	case f.mode&fs.ModeSymlink != 0:
 		return os.Symlink(f.target, at)
 	}

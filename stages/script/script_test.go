@@ -66,7 +66,7 @@ func newScript(run string, inputs ...string) script.Script {
 }
 
 var programs = []string{"sh", "cp", "ls", "cat", "mv", "rm", "mkdir", "ln", "chmod", "chown", "touch", "mount", "mknod", "env", "id",
-	"hostname", "ps", "sleep", "wc", "echo", "grep", "chroot", "mkfifo", "head", "seq"}
+	"hostname", "ps", "sleep", "wc", "echo", "grep", "chroot", "mkfifo", "head", "seq", "cut"}
 
 // base is a root with one program, busybox.
 func base() *tree.Tree {
@@ -407,6 +407,18 @@ if echo "$was" >/proc/sys/vm/swappiness; then echo written >/etc/new; fi
 if echo h >/proc/sysrq-trigger; then echo written >/etc/sysrq; fi`))
 	if err != nil || got != "" {
 		t.Errorf("%v\n%s", err, got)
+	}
+}
+
+// The umask of whoever builds is no input: it once became the mode of the root
+// folder, where no layer below describes it, and of the inputs' folders.
+func TestTheBuildersUmaskIsInNoLayer(t *testing.T) {
+	needSandbox(t)
+	defer syscall.Umask(syscall.Umask(0o077))
+	got, err := run(t, newScript("ls -ld / . conf | cut -c1-10 >/seen", "conf"))
+	want := "seen file 0644 0:0 link= target= map[] \"drwxr-xr-x\\ndrwxr-xr-x\\ndrwxr-xr-x\\n\"\n"
+	if err != nil || got != want {
+		t.Errorf("%v\ngot\n%s\nwant\n%s", err, got, want)
 	}
 }
 
