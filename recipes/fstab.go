@@ -24,8 +24,9 @@ func CheckFstab(name string, data []byte) Findings {
 }
 
 func (c *checker) fstabText(name string, data []byte) {
+	have := map[string]Pos{}
 	for i, line := range bytes.Split(data, []byte("\n")) {
-		c.fstabLine(Line{string(line), Pos{File: name, Line: i + 1, Column: 1}}, map[string]Pos{})
+		c.fstabLine(Line{string(line), Pos{File: name, Line: i + 1, Column: 1}}, have)
 	}
 }
 
@@ -85,10 +86,11 @@ func (c *checker) fstabFields(l Line, f []string, have map[string]Pos) {
 	case on == "/":
 		c.fail(at, "remove the line; the kernel has mounted the root already, and mounting it again needs what a diskless node may not have", "the fstab line mounts the root")
 	default:
-		if first, ok := have[on]; ok {
+		place := path.Clean(on)
+		if first, ok := have[place]; ok {
 			c.fail(at, "remove one of the two", "%s is mounted twice; first at %s", clip(on), first)
 		}
-		have[on] = at
+		have[place] = at
 	}
 	for _, w := range f[4:] {
 		if !number(w) {
