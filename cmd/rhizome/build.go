@@ -84,7 +84,7 @@ func (a *app) builder(ctx context.Context, name string, f buildFlags) (*builder,
 	if err != nil {
 		return nil, err
 	}
-	list, err := stages.For(r, download)
+	list, err := stages.For(r, downloader(downloadIdle))
 	if err != nil {
 		return nil, err
 	}
