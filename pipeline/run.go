@@ -128,7 +128,9 @@ func (r *Runner) build(ctx context.Context, recipe string, s *Step) error {
 // a file of the recipe that was saved during the build would be found under the
 // digest of the former one for ever.
 func (r *Runner) steady(ctx context.Context, s *Step) error {
-	in, err := s.stage.Inputs(ctx, r.Env)
+	env := r.Env
+	env.Log = nil // what there is to warn of was said
+	in, err := s.stage.Inputs(ctx, env)
 	if err != nil {
 		return stepError(s.Info, "looking again at what it depends on", err)
 	}
