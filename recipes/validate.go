@@ -126,6 +126,7 @@ func (c *checker) dists(s *Dists) {
 			c.fail(s.at(fmt.Sprintf("sets.%d", i), s.Pos), "write names such as base and kernel", "%s is no release set", clip(set))
 		}
 	}
+	c.twice(s.Sets, "release set", func(i int) Pos { return s.at(fmt.Sprintf("sets.%d", i), s.Pos) })
 }
 
 func (c *checker) oci(s *OCI) {

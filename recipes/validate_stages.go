@@ -22,23 +22,27 @@ func (c *checker) stages() {
 			c.shadowed(s.Files)
 		}
 	}
-	c.earlyOnce()
+	c.once()
 	c.missingStages()
 }
 
-// earlyOnce refuses a second early stage for the same node: both would make the
-// same files.
-func (c *checker) earlyOnce() {
-	var first *Stage
+// once refuses a second stage of a kind that makes the same files each time.
+func (c *checker) once() {
+	first := map[string]Pos{}
 	for i := range c.r.Stages {
 		s := &c.r.Stages[i]
-		switch {
-		case s.Early == nil:
-		case first != nil:
-			c.fail(s.Pos, "remove one of the two, or name all its nodes in the first", "the stage \"early\" is there twice; first at %s", first.Pos)
-		default:
-			first = s
+		if s.Early == nil && s.World == nil && s.Distribution == nil {
+			continue
 		}
+		if at, ok := first[s.Kind]; ok {
+			remedy := "remove one of the two"
+			if s.Early != nil {
+				remedy += ", or name all its nodes in the first"
+			}
+			c.fail(s.Pos, remedy, "the stage %q is there twice; first at %s", s.Kind, at)
+			continue
+		}
+		first[s.Kind] = s.Pos
 	}
 }
 
