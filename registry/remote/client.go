@@ -54,6 +54,8 @@ type Options struct {
 type Client struct {
 	o    Options
 	http *http.Client
+	// patient knows how long a registry asked to be left alone.
+	patient *patient
 	// repositories keeps oras's clients, and with them tokens, by HOST/NAME.
 	repositories sync.Map
 	// reached is set when any registry has answered.
@@ -67,7 +69,8 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{o: o, http: &http.Client{Transport: transport}}, nil
+	p := &patient{base: transport}
+	return &Client{o: o, http: &http.Client{Transport: p}, patient: p}, nil
 }
 
 func (o Options) withDefaults() Options {
@@ -160,7 +163,7 @@ func (c *Client) retry(ctx context.Context, what string, try func(ctx context.Co
 		if attempt >= c.o.Attempts || !transient(err, c.reached.Load()) {
 			return err
 		}
-		wait := backoff(attempt)
+		wait := max(backoff(attempt), c.patient.asked())
 		c.o.Log.Warn("trying again", "what", what, "attempt", attempt, "wait", wait, "error", err)
 		if err := c.o.Sleep(ctx, wait); err != nil {
 			return err

@@ -246,6 +246,34 @@ func TestAPushIsTriedAgainWhenItMayPass(t *testing.T) {
 	}
 }
 
+// A registry that is asked too often says how long it wants to be left alone.
+func TestARegistryIsLeftAloneForAsLongAsItAsks(t *testing.T) {
+	for asks, want := range map[string][2]time.Duration{
+		"20": {19 * time.Second, 20 * time.Second}, "86400": {119 * time.Second, 2 * time.Minute},
+		"": {0, time.Second}, "soon": {0, time.Second}, "-5": {0, time.Second},
+	} {
+		f := newFake()
+		proxy := registrytest.NewProxy(t, "")
+		var asked atomic.Int32
+		proxy.SetHook(func(w http.ResponseWriter, r *http.Request) bool {
+			if asked.Add(1) > 1 {
+				return f.serve(w, r)
+			}
+			w.Header().Set("Retry-After", asks)
+			w.WriteHeader(http.StatusTooManyRequests)
+			return true
+		})
+		var waited time.Duration
+		c := client(t, remote.Options{Sleep: func(_ context.Context, d time.Duration) error { waited += d; return nil }})
+		if _, err := pull(t, c, proxy.Host()+"/web:1", open(t)); err != nil {
+			t.Fatalf("%q: %v", asks, err)
+		}
+		if waited < want[0] || waited > want[1] {
+			t.Errorf("%q: we waited %s", asks, waited)
+		}
+	}
+}
+
 func TestARefusalIsNotTriedAgain(t *testing.T) {
 	for status, want := range map[int]remote.Kind{401: remote.Denied, 403: remote.Denied, 404: remote.NotFound, 400: remote.Refused} {
 		proxy, l := registrytest.NewProxy(t, ""), open(t)

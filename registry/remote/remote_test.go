@@ -35,7 +35,9 @@ func open(t *testing.T) *layout.Layout {
 func client(t *testing.T, o remote.Options) *remote.Client {
 	t.Helper()
 	o.PlainHTTP = o.CAFile == ""
-	o.Sleep = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
+	if o.Sleep == nil {
+		o.Sleep = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
+	}
 	c, err := remote.New(o)
 	if err != nil {
 		t.Fatal(err)

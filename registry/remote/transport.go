@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -53,6 +55,34 @@ func trust(file string) (*x509.CertPool, error) {
 		return nil, fmt.Errorf("reading the certificate authority %q: there is no PEM certificate in it", file)
 	}
 	return roots, nil
+}
+
+// maxAsked is the longest that a registry may ask us to leave it alone.
+const maxAsked = 2 * time.Minute
+
+// patient notes how long a registry asks to be left alone when it is asked too
+// often or is down (RFC 6585, section 4; RFC 9110, section 10.2.3).
+type patient struct {
+	base http.RoundTripper
+	// until is the moment, in nanoseconds since 1970.
+	until atomic.Int64
+}
+
+func (p *patient) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := p.base.RoundTrip(req)
+	if err != nil || resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable {
+		return resp, err
+	}
+	// A date in its place is for those whose clock is right.
+	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 {
+		p.until.Store(time.Now().Add(min(time.Duration(seconds), maxAsked/time.Second) * time.Second).UnixNano())
+	}
+	return resp, nil
+}
+
+// asked is how long there is still to wait.
+func (p *patient) asked() time.Duration {
+	return time.Until(time.Unix(0, p.until.Load()))
 }
 
 // watchdog ends an exchange in which no byte moves for limit: a registry that
