@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -150,8 +151,16 @@ func repository(tagged string) string {
 	return tagged
 }
 
+// longName is how long a name of a log may be, in bytes: a file's is 255 at most
+// (NAME_MAX), and each slash of the name takes three of them.
+const longName = 200
+
 func (s *Store) historyFile(name string) string {
-	return s.path(dirHistory, url.PathEscape(name)+".jsonl")
+	file := url.PathEscape(name)
+	if len(file) > longName {
+		file = fmt.Sprintf("%x", sha256.Sum256([]byte(name)))
+	}
+	return s.path(dirHistory, file+".jsonl")
 }
 
 // appendLog writes lines at the end, after a newline where a crash tore the
