@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -95,8 +96,22 @@ func TestADiffIDThatIsNoneIsRefusedAndNotFollowed(t *testing.T) {
 		if err := s.DeriveAll(ctx, image); !errors.As(err, &corrupt) {
 			t.Errorf("%q: its copies: %v", bad, err)
 		}
-		if _, err := s.Verify(ctx, image, nil); err != nil {
-			t.Errorf("%q: verifying: %v", bad, err)
+		found, err := s.Verify(ctx, image, nil)
+		if err != nil || len(found) != 1 || found[0].Problem != store.BadIndex {
+			t.Errorf("%q: verifying: %+v, %v", bad, found, err)
 		}
+	}
+}
+
+// A name of 255 letters with many slashes is a tag like any other: once its log
+// had a name that no disk takes, and the tag was set with an error.
+func TestTheLongestNameIsATagWithAHistory(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir(), store.Options{})
+	image := registrytest.Cluster(t, s.Images(), 1)
+	name := strings.Repeat("a/", 120) + "web"
+	tag(t, s, image, name+":1")
+	if log, err := s.History(ctx, name); err != nil || len(log) != 1 || log[0].To != image.Digest {
+		t.Errorf("its history is %+v, %v", log, err)
 	}
 }

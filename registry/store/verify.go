@@ -21,7 +21,8 @@ const (
 	Missing Problem = "missing"
 	Damaged Problem = "damaged"
 	// BadIndex: the bytes are right, but the tree index is not the one that
-	// the manifest promises, so the image was made wrong.
+	// the manifest promises, or the config does not fit the manifest: the image
+	// was made wrong.
 	BadIndex Problem = "bad index"
 	// BadCopy: a seekable copy is damaged; it can be made again.
 	BadCopy Problem = "bad copy"
@@ -102,11 +103,17 @@ func problemOf(err error) Problem {
 	return Unreadable
 }
 
-// derivedOf checks the seekable copies of a manifest's layers, where there are
-// any. That a manifest's own parts are missing is found elsewhere.
+// derivedOf checks that a manifest and its config fit each other, and the seekable
+// copies of the layers, where there are any. That a manifest's own parts are
+// missing is found elsewhere.
 func (v *verification) derivedOf(ctx context.Context, manifest ocispec.Descriptor) {
-	layers, err := v.s.Layers(ctx, manifest)
+	m, config, err := v.s.ManifestConfig(ctx, manifest)
+	if err != nil || !isImageConfig(m.Config.MediaType) {
+		return
+	}
+	layers, err := pairLayers(manifest, m, config)
 	if err != nil {
+		v.found(BadIndex, manifest, "", err)
 		return
 	}
 	for _, l := range layers {
