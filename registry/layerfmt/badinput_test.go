@@ -49,6 +49,19 @@ func TestTarsThatNoLayerMayHoldAreRefusedByName(t *testing.T) {
 	}
 }
 
+// Ten megabytes of gzip unpack to twenty million empty files: what is kept of them
+// is bounded.
+func TestATarOfAnyNumberOfEntriesIsRefusedOrHasRoom(t *testing.T) {
+	b := newBuilder()
+	b.tars = MaxEntries - 1
+	if _, err := b.add(&entry{path: "last", inode: inode{kind: File}}); err != nil {
+		t.Errorf("the last one that has room: %v", err)
+	}
+	if _, err := b.add(&entry{path: "more", inode: inode{kind: File}}); err == nil || !strings.Contains(err.Error(), "16777216") {
+		t.Errorf("one more: %v", err)
+	}
+}
+
 // Nobody walks deeper into an index than a path of a tar can lead: what such a
 // walk keeps grows with the square of the depth.
 func TestAnIndexDeeperThanAnyPathIsRefused(t *testing.T) {

@@ -64,8 +64,11 @@ func (b *builder) at(i Inode) *inode { return &b.inodes[i-1] }
 // add takes one entry. It returns the number of the inode that got the
 // entry's body, or 0.
 func (b *builder) add(e *entry) (Inode, error) {
-	if b.tars == math.MaxUint32 || len(b.inodes) >= math.MaxUint32-MaxPath || len(b.heap) > math.MaxUint32-(4<<20) {
-		return 0, fmt.Errorf("more than %d entries or 4 GiB of names", len(b.inodes))
+	switch {
+	case b.tars >= MaxEntries:
+		return 0, fmt.Errorf("it is one entry more than the %d that a layer holds", MaxEntries)
+	case len(b.inodes) >= math.MaxUint32-MaxPath || len(b.heap) > math.MaxUint32-(4<<20):
+		return 0, fmt.Errorf("more than %d paths or 4 GiB of names", len(b.inodes))
 	}
 	b.tars++
 	if e.path == "" {

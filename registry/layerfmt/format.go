@@ -11,6 +11,10 @@ const (
 	// path and symlink text, in bytes (NAME_MAX and PATH_MAX of limits.h).
 	MaxName = 255
 	MaxPath = 4095
+	// MaxEntries is the most entries of a tar that a layer is made of. What is
+	// known of each stays in memory until the index is written (some 140 bytes),
+	// and a blob of a few megabytes can unpack to as many as it likes.
+	MaxEntries = 16 << 20
 )
 
 // Skippable frames have magic numbers 0x184D2A50 to 0x184D2A5F (RFC 8878,
