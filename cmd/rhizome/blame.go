@@ -37,7 +37,7 @@ func (a *app) blameCommand() *cobra.Command {
 		Long: `Say which layer, stage and recipe line made a file of a node's merged root. For
 a directory that several layers hold it is the topmost one that says what the
 directory is like. A symlink at the path's end is itself what is asked for.`,
-		Args: exact(3, "an image, a node and a path"),
+		Args: withImages(exact(3, "an image, a node and a path"), 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withMachine(cmd.Context(), args[0], args[1], func(m *serve.Machine) error {
 				b, err := blame(m, args[2])

@@ -76,13 +76,19 @@ func (a *app) builder(ctx context.Context, name string, f buildFlags) (*builder,
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !f.locking {
 		return nil, err
 	}
-	s, err := a.openStore()
+	open := a.makeStore
+	if f.looking {
+		open = a.openAnyStore
+	}
+	s, err := open()
 	if err != nil {
 		return nil, err
 	}
-	cache, err := a.cacheDir()
-	if err != nil {
-		return nil, err
+	cache := a.cacheFolder()
+	if cache != "" && !f.looking {
+		if err := os.MkdirAll(cache, 0o755); err != nil {
+			return nil, fmt.Errorf("making the folder for downloads: %w; XDG_CACHE_HOME names another", err)
+		}
 	}
 	list, err := stages.For(r, downloader(downloadIdle))
 	if err != nil {

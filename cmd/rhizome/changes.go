@@ -71,7 +71,14 @@ whatever becomes of its names and pins.`,
 }
 
 func (a *app) changes(ctx context.Context, name, layer string, drop bool) error {
-	s, err := a.openStore()
+	if name == "" || strings.Count(name, "/") > 1 || strings.Contains(name, "..") {
+		return usagef("%q is no node: write NODE or CLUSTER/NODE", name)
+	}
+	open := a.openStore
+	if drop {
+		open = a.openToChange
+	}
+	s, err := open()
 	if err != nil {
 		return err
 	}
@@ -178,9 +185,6 @@ func entries(s *store.Store, folder ...string) ([]string, error) {
 
 // findChanges finds a node's folder by its name, alone or behind its cluster's.
 func findChanges(s *store.Store, name string) (string, error) {
-	if name == "" || strings.Count(name, "/") > 1 || strings.Contains(name, "..") {
-		return "", usagef("%q is no node: write NODE or CLUSTER/NODE", name)
-	}
 	found, err := changedNodes(s)
 	if err != nil {
 		return "", err

@@ -24,7 +24,7 @@ func (a *app) diffCommand() *cobra.Command {
 		Long: `Show what differs between two images of the store, node by node: files added,
 removed and changed, kernels, packages (of Debian's dpkg), and what nodes are
 told. It reads the layers' indexes and not the files; times do not count.`,
-		Args: exact(2, "two images"),
+		Args: withImages(exact(2, "two images"), 0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := a.diff(cmd.Context(), args[0], args[1], node)
 			if err != nil {

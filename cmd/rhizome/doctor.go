@@ -75,8 +75,10 @@ type patient struct {
 	*app
 	doctorOptions
 	now time.Time
-	// store is nil where there is none, or none that can be read; unread is why.
+	// store, in the folder dir, is nil where there is none, or none that can be
+	// read; unread is why.
 	store  *store.Store
+	dir    string
 	unread error
 	// subject is the recipe, cluster or image that is asked about, or none of
 	// them.
@@ -95,7 +97,10 @@ func (a *app) doctor(ctx context.Context, args []string, o doctorOptions) error 
 		return err
 	}
 	p := &patient{app: a, doctorOptions: o, now: time.Now()}
-	p.store, p.unread = store.OpenReadOnly(a.storeFolder(), store.Options{Log: a.term.logger()})
+	if p.dir, err = a.storeFolder(); err != nil {
+		return err
+	}
+	p.store, p.unread = store.OpenReadOnly(p.dir, store.Options{Log: a.term.logger()})
 	if len(args) > 0 {
 		if err := p.find(ctx, args[0]); err != nil {
 			return err
@@ -134,7 +139,7 @@ func (p *patient) find(ctx context.Context, name string) error {
 		p.term.note("doctor   %s is a recipe that rhizome brings", name)
 		return p.findRecipe(name)
 	}
-	return &codeError{fmt.Errorf("%q is no recipe (a file NAME.yaml, or a shipped one), and neither a cluster nor an image of the store %q", name, p.storeFolder()), exitNotFound}
+	return &codeError{fmt.Errorf("%q is no recipe (a file NAME.yaml, or a shipped one), and neither a cluster nor an image of the store %q; --store or RHIZOME_STORE names another", name, p.dir), exitNotFound}
 }
 
 // findRecipe reads a recipe; what lint says of it comes first.

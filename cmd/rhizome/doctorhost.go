@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"rhizome/cmd/rhizome/internal/doctor"
+	"rhizome/registry/store"
 	"rhizome/stages"
 
 	"golang.org/x/sys/unix"
@@ -30,9 +32,9 @@ func (p *patient) checkHost(ctx context.Context, frameCache int64) {
 }
 
 func (p *patient) storeFacts(ctx context.Context) doctor.Store {
-	dir, err := filepath.Abs(p.storeFolder())
+	dir, err := filepath.Abs(p.dir)
 	if err != nil {
-		return doctor.Store{Dir: p.storeFolder(), Unwritable: err}
+		return doctor.Store{Dir: p.dir, Unwritable: err}
 	}
 	near := nearest(dir)
 	s := doctor.Store{Dir: dir, Missing: near != dir, Unwritable: writable(near), Disk: diskOf(near)}
@@ -40,14 +42,26 @@ func (p *patient) storeFacts(ctx context.Context) doctor.Store {
 		s.Mode = info.Mode()
 	}
 	if p.store == nil {
-		if !isNotFound(p.unread) {
-			s.Unreadable = p.unread
-		}
-		return s
+		return p.noStore(s)
 	}
 	s.Leftovers = p.store.Leftovers(p.now.Add(-time.Hour))
 	if p.name == "" { // else it is about one image, and the rest is not in its way
 		s.Dangling = p.dangling(ctx)
+	}
+	return s
+}
+
+// noStore adds why there is no store to look into. What else lies there is no
+// store to be judged.
+func (p *patient) noStore(s doctor.Store) doctor.Store {
+	var none *store.NoStoreError
+	if errors.As(p.unread, &none) && none.Holds == "" {
+		p.term.note("doctor   %s", noStoreYet(none))
+		return s
+	}
+	s.Unreadable = p.unread
+	if info, err := os.Stat(s.Dir); none != nil || err == nil && !info.IsDir() {
+		return doctor.Store{Dir: s.Dir, Unreadable: p.unread}
 	}
 	return s
 }
@@ -84,13 +98,11 @@ func (p *patient) checkBuild(ctx context.Context) {
 		return
 	}
 	p.add(doctor.Tools(stages.Lacks(ctx, p.recipe, programs)))
-	cache, err := p.cacheFolder()
-	if err != nil {
-		p.add(doctor.Tools([]error{err}))
-		return
-	}
 	forCache, forStore := doctor.Needs(p.recipe)
-	for dir, need := range map[string]int64{cache: forCache, p.storeFolder(): forStore} {
+	for dir, need := range map[string]int64{p.cacheFolder(): forCache, p.dir: forStore} {
+		if dir == "" {
+			continue // a stage that wants it says so
+		}
 		p.add(doctor.Room{Dir: dir, Free: diskOf(nearest(dir)).Free, Need: need}.Check())
 	}
 }

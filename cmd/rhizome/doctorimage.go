@@ -175,7 +175,7 @@ func (p *patient) otherClaims(ctx context.Context) (all []doctor.Claim) {
 
 // exports looks at the folders that nodes write to.
 func (p *patient) exports() doctor.Exports {
-	e := doctor.Exports{Disk: diskOf(p.storeFolder()), Unwritable: map[string]error{}}
+	e := doctor.Exports{Disk: diskOf(p.dir), Unwritable: map[string]error{}}
 	for _, n := range p.members {
 		exports := len(n.CopyOnWrite)
 		if n.Persist != "" {

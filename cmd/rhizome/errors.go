@@ -32,12 +32,13 @@ func isMisspelt(err error) bool {
 func isNotFound(err error) bool {
 	var image *layout.NotFoundError
 	var other *store.NotFoundError
+	var none *store.NoStoreError
 	var iface *serve.NoInterfaceError
 	var far *remote.Error
 	if errors.As(err, &far) {
 		return far.Kind == remote.NotFound
 	}
-	return errors.As(err, &iface) || errors.As(err, &image) || errors.As(err, &other) || errors.Is(err, fs.ErrNotExist)
+	return errors.As(err, &iface) || errors.As(err, &image) || errors.As(err, &other) || errors.As(err, &none) || errors.Is(err, fs.ErrNotExist)
 }
 
 func isNetwork(err error) bool {

@@ -33,7 +33,7 @@ image, and so in no export.
 usb is a boot stick for machines whose firmware boots from no network: a disk
 image with an EFI system partition, to be written to a stick as it is. It names
 the server and no node, so one stick serves all nodes of the cluster.`,
-		Args: exact(2, "an image and a node"),
+		Args: withImages(exact(2, "an image and a node"), 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			write := exports[format]
 			if write == nil {

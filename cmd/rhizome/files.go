@@ -96,7 +96,7 @@ func (a *app) lsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ls REF NODE PATH",
 		Short: "List a folder of a node's merged root",
-		Args:  exact(3, "an image, a node and a path"),
+		Args:  withImages(exact(3, "an image, a node and a path"), 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withView(cmd.Context(), args[0], args[1], func(v *rootfs.View) error {
 				files, err := list(v, args[2], recursive)
@@ -229,7 +229,7 @@ func (a *app) catCommand() *cobra.Command {
 		Short: "Print a file of a node's merged root",
 		Long: `Print a file of a node's merged root. With --json, print what ls does of it,
 with the content beside it, in base64.`,
-		Args: exact(3, "an image, a node and a path"),
+		Args: withImages(exact(3, "an image, a node and a path"), 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withView(cmd.Context(), args[0], args[1], func(v *rootfs.View) error { return a.cat(v, args[2]) })
 		},

@@ -29,7 +29,7 @@ func (a *app) imagesCommand() *cobra.Command {
 		Short: "List what the store holds",
 		Args:  exact(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := a.openStore()
+			s, err := a.openListed()
 			if err != nil {
 				return err
 			}

@@ -45,7 +45,7 @@ func (a *app) inspectCommand() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
 		Use:   "inspect REF",
 		Short: "Show one image whole: nodes, boot specs, layers",
-		Args:  exact(1, "one image"),
+		Args:  withImages(exact(1, "one image"), 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := a.openStore()
 			if err != nil {

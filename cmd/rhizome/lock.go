@@ -11,7 +11,7 @@ import (
 )
 
 func (a *app) lockCommand() *cobra.Command {
-	flags := buildFlags{jobs: 1, locking: true}
+	flags := buildFlags{jobs: 1, locking: true, looking: true}
 	cmd := &cobra.Command{
 		Use:   "lock RECIPE",
 		Short: "Pin packages and sources to versions and digests in the recipe's lock file",

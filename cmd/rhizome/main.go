@@ -109,6 +109,9 @@ func strictGroup(cmd *cobra.Command) {
 }
 
 func (a *app) prepare(cmd *cobra.Command, _ []string) error {
+	if a.storeDir == "" && cmd.Flags().Changed("store") {
+		return usagef("--store is empty; name the store's folder, or leave it out")
+	}
 	t, err := newTerminal(a.streams, a.progress, a.quiet, a.verbose)
 	if err != nil {
 		return &usageError{err}
@@ -136,5 +139,21 @@ func exact(n int, what string) cobra.PositionalArgs {
 			return nil
 		}
 		return usagef("%s takes %s; see %s --help", cmd.Name(), what, cmd.CommandPath())
+	}
+}
+
+// withImages wants arguments at these places to be references into the store:
+// what can mean nothing is a wrong call, whatever the store holds.
+func withImages(args cobra.PositionalArgs, at ...int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, given []string) error {
+		if err := args(cmd, given); err != nil {
+			return err
+		}
+		for _, i := range at {
+			if _, err := storeRef(given[i]); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 }

@@ -46,7 +46,11 @@ another root next.`,
 }
 
 func (a *app) nodes(ctx context.Context, clusters []string) error {
-	s, err := a.openStore()
+	open := a.openListed
+	if len(clusters) > 0 {
+		open = a.openStore
+	}
+	s, err := open()
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,13 +19,58 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// openStore opens the store that the flags or the environment name.
-func (a *app) openStore() (*store.Store, error) {
-	return store.Open(a.storeFolder(), store.Options{Who: who(), Log: a.term.logger()})
+// makeStore opens the store for a verb that brings something new in: one is made
+// where there is none.
+func (a *app) makeStore() (*store.Store, error) { return a.storeBy(store.Open) }
+
+// openStore opens the store for a verb that reads something in it. None is made:
+// the folder's name may be mistyped.
+func (a *app) openStore() (*store.Store, error) { return a.storeBy(store.OpenExisting) }
+
+// openToChange opens the store for a verb that changes what is in it.
+func (a *app) openToChange() (*store.Store, error) { return a.storeBy(store.OpenToChange) }
+
+// openAnyStore opens the store for a verb that can do without one: where there is
+// none, nothing is found in it.
+func (a *app) openAnyStore() (*store.Store, error) {
+	s, err := a.openStore()
+	var none *store.NoStoreError
+	if errors.As(err, &none) && none.Holds == "" {
+		return a.storeBy(store.None)
+	}
+	return s, err
 }
 
+// openListed opens the store for a verb that lists what is there. Nothing is, on a
+// machine that has built and pulled nothing yet, and in an empty folder; a folder
+// that somebody named and that there is not is a mistake.
+func (a *app) openListed() (*store.Store, error) {
+	s, err := a.openStore()
+	var none *store.NoStoreError
+	if errors.As(err, &none) && (none.Empty || none.Holds == "" && !a.namesStore()) {
+		a.term.note("%s", noStoreYet(none))
+		return a.storeBy(store.None)
+	}
+	return s, err
+}
+
+func noStoreYet(e *store.NoStoreError) string {
+	return fmt.Sprintf("there is no store at %q yet: build and pull make one", e.Dir)
+}
+
+func (a *app) storeBy(open func(string, store.Options) (*store.Store, error)) (*store.Store, error) {
+	dir, err := a.storeFolder()
+	if err != nil {
+		return nil, err
+	}
+	return open(dir, store.Options{Who: who(), Log: a.term.logger()})
+}
+
+// namesStore says whether somebody chose where the store lies.
+func (a *app) namesStore() bool { return a.storeDir != "" || a.getenv("RHIZOME_STORE") != "" }
+
 // storeFolder is where the store lies, as the flags or the environment say.
-func (a *app) storeFolder() string {
+func (a *app) storeFolder() (string, error) {
 	dir := a.storeDir
 	if dir == "" {
 		dir = a.getenv("RHIZOME_STORE")
@@ -32,7 +78,10 @@ func (a *app) storeFolder() string {
 	if dir == "" {
 		dir = store.DefaultDir(a.getenv, os.Getuid(), runtime.GOOS)
 	}
-	return dir
+	if dir == "" {
+		return "", usagef("there is no home to keep the store in: set HOME, or name a folder with --store or RHIZOME_STORE")
+	}
+	return dir, nil
 }
 
 // who is written into logs of tags and pins.
@@ -47,26 +96,17 @@ func who() string {
 	return name + "@" + host
 }
 
-// cacheDir makes the folder where downloads are kept between builds, of all
-// stores.
-func (a *app) cacheDir() (string, error) {
-	dir, err := a.cacheFolder()
-	if err != nil {
-		return "", err
-	}
-	return dir, os.MkdirAll(dir, 0o755)
-}
-
-func (a *app) cacheFolder() (string, error) {
+// cacheFolder is where downloads are kept between builds, of all stores; "" where
+// the user has no home. A stage that downloads says so then.
+func (a *app) cacheFolder() string {
 	dir := a.getenv("XDG_CACHE_HOME")
-	if dir == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return "", fmt.Errorf("finding a folder for downloads: %w; set XDG_CACHE_HOME", err)
-		}
+	if home := a.getenv("HOME"); dir == "" && home != "" {
 		dir = filepath.Join(home, ".cache")
 	}
-	return filepath.Join(dir, "rhizome"), nil
+	if dir == "" {
+		return ""
+	}
+	return filepath.Join(dir, "rhizome")
 }
 
 // builderStore shows the store to the pipeline.
@@ -122,14 +162,23 @@ func (b builderStore) OpenLayer(ctx context.Context, l pipeline.Layer) (pipeline
 	}{blob, blob, io.NewSectionReader(blob, 0, blob.Size())}, blob.Descriptor, nil
 }
 
-// resolve finds an image of the store by what a person typed.
-func resolve(ctx context.Context, s *store.Store, text string) (ocispec.Descriptor, error) {
+// storeRef reads a reference that must name an image of the store.
+func storeRef(text string) (ref.Reference, error) {
 	r, err := ref.Parse(text)
 	if err != nil {
-		return ocispec.Descriptor{}, &usageError{err}
+		return r, &usageError{err}
 	}
 	if r.Remote() {
-		return ocispec.Descriptor{}, usagef("%q lies in a registry; `rhizome pull %s` brings it into the store first", text, text)
+		return r, usagef("%q lies in a registry; `rhizome pull %s` brings it into the store first", text, text)
+	}
+	return r, nil
+}
+
+// resolve finds an image of the store by what a person typed.
+func resolve(ctx context.Context, s *store.Store, text string) (ocispec.Descriptor, error) {
+	r, err := storeRef(text)
+	if err != nil {
+		return ocispec.Descriptor{}, err
 	}
 	d, err := s.Resolve(ctx, text)
 	if isNotFound(err) && r.Tag == "" && r.Digest == "" {

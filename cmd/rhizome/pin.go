@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"rhizome/recipes"
-	"rhizome/registry/ref"
 	"rhizome/registry/store"
 
 	"github.com/opencontainers/go-digest"
@@ -23,7 +22,7 @@ func (a *app) pinCommand() *cobra.Command {
 		Long: `Say which image a cluster's nodes boot next, in one atomic switch. The first
 pin makes the cluster. Without --node the whole cluster moves, with its
 identities and network; with --node only the roots of those nodes.`,
-		Args: exact(2, "a cluster and an image"),
+		Args: withImages(exact(2, "a cluster and an image"), 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.pin(cmd.Context(), args[0], args[1], nodes)
 		},
@@ -33,7 +32,7 @@ identities and network; with --node only the roots of those nodes.`,
 }
 
 func (a *app) pin(ctx context.Context, cluster, image, nodes string) error {
-	s, err := a.openStore()
+	s, err := a.openToChange()
 	if err != nil {
 		return err
 	}
@@ -120,7 +119,7 @@ stay those of the cluster's head.`,
 }
 
 func (a *app) rollback(ctx context.Context, cluster, nodes, to string) error {
-	s, err := a.openStore()
+	s, err := a.openToChange()
 	if err != nil {
 		return err
 	}
@@ -160,29 +159,41 @@ For HOST/NAME[:TAG] the history is the registry's: the dated tags that push
 left there, at most the last 100.`,
 		Args: exact(1, "one image name or cluster"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := a.openStore()
-			if err != nil {
-				return err
-			}
-			if pins, err := s.Pins(args[0]); err == nil {
-				return a.printPinHistory(pins)
-			}
-			if r, err := ref.Parse(args[0]); err == nil && r.Remote() {
-				return a.farHistory(cmd.Context(), s, r, flags)
-			}
-			versions, err := s.History(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			return a.printHistory(versions)
+			return a.history(cmd.Context(), args[0], flags)
 		},
 	}
 	flags.add(cmd)
 	return a.jsonFlag(cmd)
 }
 
+func (a *app) history(ctx context.Context, name string, flags registryFlags) error {
+	if inRegistry(name) {
+		return a.farHistory(ctx, name, flags)
+	}
+	s, err := a.openStore()
+	if err != nil {
+		return err
+	}
+	if pins, err := s.Pins(name); err == nil {
+		return a.printPinHistory(pins)
+	}
+	versions, err := s.History(ctx, name)
+	if err != nil {
+		return err
+	}
+	return a.printHistory(versions)
+}
+
 // farHistory prints the history that a registry keeps.
-func (a *app) farHistory(ctx context.Context, s *store.Store, r ref.Reference, flags registryFlags) error {
+func (a *app) farHistory(ctx context.Context, name string, flags registryFlags) error {
+	r, err := farRef(name)
+	if err != nil {
+		return err
+	}
+	s, err := a.openAnyStore()
+	if err != nil {
+		return err
+	}
 	link, err := a.link(flags, s)
 	if err != nil {
 		return err

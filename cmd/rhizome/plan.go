@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 
 	"rhizome/pipeline"
+	"rhizome/registry/store"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
@@ -31,6 +32,9 @@ func (a *app) planCommand() *cobra.Command {
 			b, err := a.builder(cmd.Context(), args[0], flags)
 			if err != nil {
 				return err
+			}
+			if b.store.Images().Absent() {
+				a.term.note("%s", noStoreYet(&store.NoStoreError{Dir: b.store.Dir()}))
 			}
 			p, err := b.plan(cmd.Context())
 			if err != nil {

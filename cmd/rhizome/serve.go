@@ -102,7 +102,7 @@ func (a *app) serve(ctx context.Context, name string, o serveOptions) error {
 	if err != nil {
 		return err
 	}
-	s, err := a.openStore()
+	s, err := a.openToServe(name, o.dryRun)
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,9 @@ func (a *app) serve(ctx context.Context, name string, o serveOptions) error {
 	h.loader = &serve.Loader{Source: storeSource{s}, Cache: h.cache, Overlay: h.secrets(ctx).Overlay, Map: true}
 	defer h.loader.Close()
 	h.fleet.Shelf = h.shelf()
-	if h.lease, err = s.Lease(ctx, servingPurpose+name); err != nil {
+	if o.dryRun { // it leaves no trace but an image that it has to pull: no lease, no nodes' keys
+		h.loader.Overlay = nil
+	} else if h.lease, err = s.Lease(ctx, servingPurpose+name); err != nil {
 		return err
 	}
 	defer h.lease.Close()
@@ -124,6 +126,24 @@ func (a *app) serve(ctx context.Context, name string, o serveOptions) error {
 		return a.printAnswers(h.fleet, o)
 	}
 	return h.run(ctx, o)
+}
+
+// openToServe opens the store, which may be a new one where it gets the image from
+// a registry.
+func (a *app) openToServe(name string, dryRun bool) (*store.Store, error) {
+	switch {
+	case inRegistry(name):
+		return a.makeStore()
+	case dryRun:
+		return a.openStore()
+	}
+	return a.openToChange()
+}
+
+// inRegistry says whether a name is an image's that lies in a registry.
+func inRegistry(name string) bool {
+	r, err := ref.Parse(name)
+	return err == nil && r.Remote()
 }
 
 // adminNetworks reads --admin-network.

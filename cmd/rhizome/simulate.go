@@ -43,7 +43,7 @@ func (a *app) simulateCommand() *cobra.Command {
 protocols: DHCP as through a relay, HTTP, portmap, MOUNT and NFS. Each gets the
 root of the image's first node, with an identity of its own. Server and
 machines live in two network namespaces that are made for it, which needs root.`,
-		Args: exact(1, "one image"),
+		Args: withImages(exact(1, "one image"), 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.nodes < 1 || o.nodes > simulatedMost {
 				return usagef("--nodes is from 1 to %d", simulatedMost)

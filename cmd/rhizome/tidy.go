@@ -14,9 +14,9 @@ func (a *app) untagCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "untag REF",
 		Short: "Drop a name; the image stays until gc finds that nothing needs it",
-		Args:  exact(1, "one NAME:TAG"),
+		Args:  withImages(exact(1, "one NAME:TAG"), 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := a.openStore()
+			s, err := a.openToChange()
 			if err != nil {
 				return err
 			}
@@ -34,7 +34,7 @@ func (a *app) verifyCommand() *cobra.Command {
 		Long: `Read every byte of an image, and of seekable copies of its layers, against
 their digests. What is wrong is printed, and the exit code is 6. With --repair
 it is fetched again from the registries that images of this store came from.`,
-		Args: exact(1, "one image"),
+		Args: withImages(exact(1, "one image"), 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.verify(cmd.Context(), args[0], repair, flags)
 		},
@@ -45,7 +45,11 @@ it is fetched again from the registries that images of this store came from.`,
 }
 
 func (a *app) verify(ctx context.Context, image string, repair bool, flags registryFlags) error {
-	s, err := a.openStore()
+	open := a.openStore
+	if repair {
+		open = a.openToChange
+	}
+	s, err := open()
 	if err != nil {
 		return err
 	}
@@ -106,7 +110,7 @@ and a build step in the cache. What is younger than the grace period stays.`,
 			if cmd.Flags().Changed("grace") && o.Grace == 0 {
 				o.Grace = -1
 			}
-			s, err := a.openStore()
+			s, err := a.openListed()
 			if err != nil {
 				return err
 			}

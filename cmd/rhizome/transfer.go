@@ -61,7 +61,7 @@ func (a *app) pushCommand() *cobra.Command {
 		Long: `Send an image from the store to a registry. What the tag came to mean is
 remembered there by a dated tag, TAG-20261101T120000Z, which "rhizome history
 DEST" reads; the same image pushed again gets no second one.`,
-		Args: exact(2, "an image of the store and where to push it"),
+		Args: withImages(exact(2, "an image of the store and where to push it"), 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.push(cmd.Context(), args[0], args[1], o)
 		},
@@ -83,7 +83,7 @@ func (a *app) push(ctx context.Context, from, to string, o pushOptions) error {
 	if err != nil {
 		return err
 	}
-	s, err := a.openStore()
+	s, err := a.openToChange()
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,7 @@ func (a *app) pull(ctx context.Context, from, tag string, flags registryFlags) e
 	if err != nil {
 		return err
 	}
-	s, err := a.openStore()
+	s, err := a.makeStore()
 	if err != nil {
 		return err
 	}

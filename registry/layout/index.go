@@ -27,6 +27,9 @@ type Tagged struct {
 // lock; who writes it back does.
 func (l *Layout) ReadIndex() (ocispec.Index, error) {
 	var idx ocispec.Index
+	if l.none {
+		return idx, nil
+	}
 	f, err := os.Open(l.indexPath())
 	if err != nil {
 		return idx, fmt.Errorf("reading the store's list of images: %w", err)

@@ -46,7 +46,7 @@ type Options struct {
 	// Lock is the lock file; empty is ROOT/.lock.
 	Lock string
 	// ReadOnly leaves the times of blobs alone: what is looked at does not count
-	// as relied on.
+	// as relied on. A layout that is not there has nothing in it then.
 	ReadOnly bool
 }
 
@@ -56,6 +56,8 @@ type Layout struct {
 	root, temp, lock string
 	fs               durable.FS
 	readOnly         bool
+	// none says that there is no layout, and none was made.
+	none bool
 }
 
 // Open opens the layout at root, and makes it when there is none.
@@ -79,6 +81,9 @@ func (l *Layout) prepare() error {
 	marker := filepath.Join(l.root, ocispec.ImageLayoutFile)
 	if data, err := os.ReadFile(marker); err == nil {
 		return checkVersion(marker, data)
+	} else if l.readOnly {
+		l.none = errors.Is(err, fs.ErrNotExist)
+		return ignoreMissing(err)
 	}
 	for _, dir := range []string{l.blobDir(digest.SHA256), l.temp} {
 		if err := l.fs.MkdirAll(dir, 0o755); err != nil {
@@ -100,6 +105,13 @@ func (l *Layout) prepare() error {
 	return durable.WriteBytes(l.fs, l.temp, marker, 0o644, data)
 }
 
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return durable.Hint(err)
+}
+
 func (l *Layout) firstIndex() error {
 	if _, err := os.Stat(l.indexPath()); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -117,6 +129,9 @@ func checkVersion(marker string, data []byte) error {
 	}
 	return nil
 }
+
+// Absent says that no layout was there to be looked at.
+func (l *Layout) Absent() bool { return l.none }
 
 // Root is the layout's folder.
 func (l *Layout) Root() string { return l.root }

@@ -54,8 +54,9 @@ func (s *Store) CacheGet(ctx context.Context, key digest.Digest) (result []byte,
 			return nil, false, err
 		}
 	}
-	now := time.Now()
-	_ = os.Chtimes(s.path(cacheFile(key)), now, now) // used: gc looks at it
+	if now := time.Now(); !s.readOnly {
+		_ = os.Chtimes(s.path(cacheFile(key)), now, now) // used: gc looks at it
+	}
 	return e.Result, true, nil
 }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
@@ -22,6 +23,25 @@ func (e *NotFoundError) Error() string {
 	}
 	return s
 }
+
+// NoStoreError says that a folder is no store.
+type NoStoreError struct {
+	Dir string
+	// Empty says that the folder is there and holds nothing else: the next build
+	// or pull makes the store. Holds is something else that lies there.
+	Empty bool
+	Holds string
+}
+
+func (e *NoStoreError) Error() string {
+	if e.Holds != "" {
+		return fmt.Sprintf("there is no store at %q, which holds other things (%q, say): --store or RHIZOME_STORE names another folder", e.Dir, e.Holds)
+	}
+	return fmt.Sprintf("there is no store at %q: build and pull make one; --store or RHIZOME_STORE names another", e.Dir)
+}
+
+// errNoFolder is why a file is no store.
+var errNoFolder = errors.New("it is a file; a store is a folder: name another one with --store")
 
 // NameError is a name that nothing in the store can have.
 type NameError struct {

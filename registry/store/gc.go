@@ -72,13 +72,19 @@ type GCReport struct {
 
 // GC removes what no tag, pin, mounted node, running build, cached step or other
 // Need needs. An image of which the contents cannot be read stops it: what that
-// image needs is not known then.
+// image needs is not known then. A dry run of a store that is only looked at takes
+// no lock, and may be a moment behind.
 func (s *Store) GC(ctx context.Context, o GCOptions) (GCReport, error) {
-	release, err := s.images.Lock(ctx)
-	if err != nil {
-		return GCReport{}, err
+	if s.images.Absent() {
+		return GCReport{DryRun: o.DryRun}, nil
 	}
-	defer release()
+	if !s.readOnly || !o.DryRun {
+		release, err := s.images.Lock(ctx)
+		if err != nil {
+			return GCReport{}, err
+		}
+		defer release()
+	}
 	c := collection{s: s, o: o.withDefaults(), report: GCReport{DryRun: o.DryRun}, needed: map[digest.Digest]bool{}}
 	if err := c.run(ctx); err != nil {
 		return c.report, fmt.Errorf("collecting garbage: %w", err)

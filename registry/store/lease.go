@@ -27,7 +27,8 @@ type LeaseInfo struct {
 // Lease keeps what a running build, pull or server needs from collection: what
 // it names and, until it is settled, all that was written or relied on since it
 // began. It is held through a lock on its file, so it ends with its process. It
-// is not for use by several goroutines at once.
+// is not for use by several goroutines at once. A nil Lease keeps nothing, for who
+// only looks.
 type Lease struct {
 	s       *Store
 	path    string
@@ -53,6 +54,9 @@ func (s *Store) Lease(ctx context.Context, purpose string, needs ...digest.Diges
 
 // Need adds images that the holder needs.
 func (l *Lease) Need(digests ...digest.Digest) error {
+	if l == nil {
+		return nil
+	}
 	l.info.Needs = append(l.info.Needs, digests...)
 	return l.write()
 }
@@ -60,6 +64,9 @@ func (l *Lease) Need(digests ...digest.Digest) error {
 // Settle says that these are all that the holder needs from now on. A server
 // that runs for a year would keep all that was written in it otherwise.
 func (l *Lease) Settle(digests ...digest.Digest) error {
+	if l == nil {
+		return nil
+	}
 	l.info.Needs, l.info.Settled = digests, true
 	return l.write()
 }
@@ -80,6 +87,9 @@ func (l *Lease) write() error {
 // Close ends the lease. A file that cannot be removed holds nobody up: its lock
 // is gone.
 func (l *Lease) Close() {
+	if l == nil {
+		return
+	}
 	if err := l.s.fs.Remove(l.path); err != nil {
 		l.s.log.Debug("leaving the file of a lease that ended", "file", l.path, "error", err)
 	}
@@ -88,6 +98,9 @@ func (l *Lease) Close() {
 
 // liveLeases lists the leases that somebody holds, and removes the others.
 func (s *Store) liveLeases() ([]LeaseInfo, error) {
+	if s.readOnly {
+		return s.Leases()
+	}
 	files, err := s.names(dirLeases, ".json")
 	if err != nil {
 		return nil, err

@@ -6,9 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"rhizome/registry/layout"
 	"rhizome/registry/registrytest"
 	"rhizome/registry/store"
 )
@@ -83,10 +85,93 @@ func TestALookLeavesNoTrace(t *testing.T) {
 }
 
 func TestALookAtNoStoreMakesNone(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "store")
-	_, err := store.OpenReadOnly(dir, store.Options{})
-	var missing *store.NotFoundError
-	if !errors.As(err, &missing) {
+	for name, open := range map[string]func(string, store.Options) (*store.Store, error){"read-only": store.OpenReadOnly, "existing": store.OpenExisting} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "store")
+			_, err := open(dir, store.Options{})
+			var none *store.NoStoreError
+			if !errors.As(err, &none) || none.Empty || none.Holds != "" || !strings.Contains(err.Error(), dir) {
+				t.Errorf("got %v", err)
+			}
+			if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+				t.Error("the folder was made")
+			}
+		})
+	}
+}
+
+// A name that was mistyped must not fill a home with a store's folders.
+func TestAFolderOfOtherThingsIsNoStore(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "thesis.tex"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Open(dir, store.Options{}); err == nil || !strings.Contains(err.Error(), `"thesis.tex"`) {
+		t.Errorf("Open gives %v", err)
+	}
+	var none *store.NoStoreError
+	if _, err := store.OpenExisting(dir, store.Options{}); !errors.As(err, &none) || none.Holds != "thesis.tex" {
+		t.Errorf("OpenExisting gives %v", err)
+	}
+	if left := state(t, dir); len(left) != 2 {
+		t.Errorf("left %v", left)
+	}
+}
+
+// The root of a file system of its own is as good as empty.
+func TestAStoreIsMadeInAnEmptyFolder(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "lost+found"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var none *store.NoStoreError
+	if _, err := store.OpenExisting(dir, store.Options{}); !errors.As(err, &none) || !none.Empty {
+		t.Errorf("OpenExisting gives %v", err)
+	}
+	if _, err := store.Open(dir, store.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.OpenExisting(dir, store.Options{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// What a crash left of making a store is one: the next start makes the rest.
+func TestAHalfMadeStoreIsOpened(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"pins", "tmp"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, open := range map[string]func(string, store.Options) (*store.Store, error){
+		"read-only": store.OpenReadOnly, "to change": store.OpenToChange, "existing": store.OpenExisting,
+	} {
+		s, err := open(dir, store.Options{})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if images, err := s.List(context.Background()); err != nil || len(images) != 0 {
+			t.Errorf("%s: %v, %v", name, images, err)
+		}
+	}
+}
+
+func TestNothingIsInNoStore(t *testing.T) {
+	ctx, dir := context.Background(), filepath.Join(t.TempDir(), "store")
+	s, err := store.None(dir, store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	images, err := s.List(ctx)
+	if err != nil || len(images) != 0 {
+		t.Errorf("images %v, %v", images, err)
+	}
+	if clusters, err := s.Clusters(); err != nil || len(clusters) != 0 {
+		t.Errorf("clusters %v, %v", clusters, err)
+	}
+	var missing *layout.NotFoundError
+	if _, err := s.Resolve(ctx, "web:1"); !errors.As(err, &missing) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {

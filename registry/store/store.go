@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"rhizome/registry/durable"
@@ -62,13 +61,14 @@ type Store struct {
 	who    string
 	log    *slog.Logger
 	images *layout.Layout
-	// readOnly is set by OpenReadOnly.
+	// readOnly says that nothing may be changed.
 	readOnly bool
 }
 
 // DefaultDir is where the store lies unless somebody says otherwise: the
 // system's state folder for root (FHS, section 5.8; hier(7) on FreeBSD), else
-// the user's data folder (XDG Base Directory Specification).
+// the user's data folder (XDG Base Directory Specification), or "" where the user
+// has none.
 func DefaultDir(getenv func(string) string, uid int, goos string) string {
 	if uid == 0 && goos == "freebsd" {
 		return "/var/db/rhizome"
@@ -79,32 +79,10 @@ func DefaultDir(getenv func(string) string, uid int, goos string) string {
 	if data := getenv("XDG_DATA_HOME"); filepath.IsAbs(data) {
 		return filepath.Join(data, "rhizome")
 	}
-	return filepath.Join(getenv("HOME"), ".local", "share", "rhizome")
-}
-
-// Open opens the store in dir, makes it when there is none, and clears away
-// what a process that died left behind.
-func Open(dir string, o Options) (*Store, error) {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return nil, fmt.Errorf("opening the store %q: %w", dir, err)
+	if home := getenv("HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".local", "share", "rhizome")
 	}
-	s := newStore(dir, o)
-	if err := s.checkSchema(); err != nil {
-		return nil, fmt.Errorf("opening the store %q: %w", dir, err)
-	}
-	if err := s.makeFolders(); err != nil {
-		return nil, fmt.Errorf("opening the store %q: %w", dir, err)
-	}
-	s.images, err = layout.Open(s.path(dirImages), layout.Options{FS: s.fs, Temp: s.path(dirTemp), Lock: s.path("lock")})
-	if err != nil {
-		return nil, fmt.Errorf("opening the store %q: %w", dir, err)
-	}
-	if err := s.writeSchema(); err != nil {
-		return nil, fmt.Errorf("opening the store %q: %w", dir, err)
-	}
-	s.sweep()
-	return s, nil
+	return ""
 }
 
 func newStore(dir string, o Options) *Store {
@@ -141,9 +119,6 @@ func (s *Store) checkSchema() error {
 	data, err := os.ReadFile(s.path("version.json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
-	}
-	if errors.Is(err, syscall.ENOTDIR) {
-		return errors.New("it is a file; a store is a folder: name another one with --store")
 	}
 	if err != nil {
 		return durable.Hint(err)

@@ -80,6 +80,7 @@ func TestTheDefaultFolderIsTheSystemsOrTheUsers(t *testing.T) {
 		{env("HOME", "/root"), 0, "linux", "/var/lib/rhizome"},
 		{env("HOME", "/root"), 0, "freebsd", "/var/db/rhizome"},
 		{env("HOME", "/home/ada"), 1000, "linux", "/home/ada/.local/share/rhizome"},
+		{env(), 1000, "linux", ""},
 		{env("HOME", "/home/ada", "XDG_DATA_HOME", "/data"), 1000, "freebsd", "/data/rhizome"},
 		{env("HOME", "/home/ada", "XDG_DATA_HOME", "not/absolute"), 1000, "linux", "/home/ada/.local/share/rhizome"},
 	} {
