@@ -106,7 +106,7 @@ func hint(err error) string {
 	switch {
 	case errors.As(err, &h) && h.Hint() != "":
 		return h.Hint()
-	case strings.Contains(err.Error(), "--store"), isOutput(err):
+	case strings.Contains(err.Error(), "--store"), strings.Contains(err.Error(), "--output"), isOutput(err):
 		return "" // it says what to do, or there is nothing to say
 	case isDiskFull(err):
 		return "free some space where the store lies, or name another one with --store; the store is as it was"

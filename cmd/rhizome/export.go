@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -74,6 +75,9 @@ func (a *app) export(ctx context.Context, image, node, format, output string) er
 			}
 			return export.Tar(a.out, e.machine.View)
 		}
+		if format == "tar" && isStream(output) {
+			return exportStream(e.machine.View, output)
+		}
 		err := replace(format, output, func(to string) error { return exports[format](ctx, e, to) })
 		if err != nil {
 			return fmt.Errorf("exporting node %q as %s to %q: %w", node, format, output, err)
@@ -85,12 +89,16 @@ func (a *app) export(ctx context.Context, image, node, format, output string) er
 // replace lets write fill a new name beside output, and renames that. A folder
 // that is there already is left alone.
 func replace(format, output string, write func(to string) error) error {
-	if info, err := os.Lstat(output); err == nil && (info.IsDir() || format == "dir" || format == "oci") {
+	info, err := os.Lstat(output)
+	switch {
+	case err == nil && (info.IsDir() || format == "dir" || format == "oci"):
 		return errors.New("it is there already; remove it, or name another place")
+	case err == nil && info.Mode()&(fs.ModeDevice|fs.ModeNamedPipe|fs.ModeSocket) != 0:
+		return errors.New("it is no file, and would be replaced by one; write a file, and copy that there")
 	}
 	dir, err := os.MkdirTemp(filepath.Dir(output), ".rhizome-export-")
 	if err != nil {
-		return durable.Hint(err)
+		return fmt.Errorf("%w; name another place with --output", err)
 	}
 	defer os.RemoveAll(dir)
 	temp := filepath.Join(dir, "new")
@@ -98,6 +106,24 @@ func replace(format, output string, write func(to string) error) error {
 		return durable.Hint(err)
 	}
 	return os.Rename(temp, output)
+}
+
+// isStream says whether a tar is written to what is there, and not in its place:
+// a pipe, or a device such as /dev/null.
+func isStream(output string) bool {
+	info, err := os.Stat(output)
+	return err == nil && info.Mode()&(fs.ModeCharDevice|fs.ModeNamedPipe) != 0
+}
+
+func exportStream(v *rootfs.View, output string) error {
+	f, err := os.OpenFile(output, os.O_WRONLY, 0)
+	if err == nil {
+		err = errors.Join(export.Tar(f, v), f.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("exporting a tar to %q: %w; name another place with --output", output, err)
+	}
+	return nil
 }
 
 func exportTar(v *rootfs.View, to string) error {
