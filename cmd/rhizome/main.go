@@ -5,6 +5,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"strings"
@@ -15,6 +17,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second one ends the program where it stands
 	code := run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.LookupEnv})
 	stop()
 	os.Exit(code)
@@ -23,11 +26,16 @@ func main() {
 // run is the whole program for given arguments: main, and the CLI's tests,
 // call it. It returns the exit code.
 func run(ctx context.Context, args []string, s streams) int {
+	out := &results{Writer: s.out}
+	s.out = out
 	a := &app{streams: s}
 	root := a.command()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	a.close()
+	if out.err != nil && (err == nil || errors.Is(err, errReported) || errors.Is(err, out.err)) {
+		err = fmt.Errorf("writing the results: %w", out.err)
+	}
 	return a.exit(ctx, err)
 }
 

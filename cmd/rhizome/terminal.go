@@ -28,6 +28,21 @@ func (s streams) getenv(name string) string {
 	return v
 }
 
+// results is stdout. It remembers the first error of a write: results that got
+// lost are a failure, whatever wrote them.
+type results struct {
+	io.Writer
+	err error
+}
+
+func (r *results) Write(p []byte) (int, error) {
+	n, err := r.Writer.Write(p)
+	if r.err == nil {
+		r.err = err
+	}
+	return n, err
+}
+
 // terminal holds the program's manners: results go to stdout, all else to
 // stderr; a person sees one line that changes, a log sees lines, a machine
 // sees JSON.
