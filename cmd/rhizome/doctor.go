@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -118,7 +119,7 @@ func (a *app) doctor(ctx context.Context, args []string, o doctorOptions) error 
 }
 
 // find makes out what a name means: a file of YAML is a recipe; else a cluster
-// or an image of the store, and at last a recipe by its name.
+// or an image of the store, and at last a recipe by its name or another file.
 func (p *patient) find(ctx context.Context, name string) error {
 	p.name = name
 	if ext := filepath.Ext(name); ext == ".yaml" || ext == ".yml" {
@@ -132,11 +133,14 @@ func (p *patient) find(ctx context.Context, name string) error {
 	case err == nil:
 		p.term.note("doctor   %s is the image %s of the store", name, p.index.Digest)
 		return nil
-	case !isNotFound(err):
+	case !isNotFound(err) && !isMisspelt(err):
 		return err
 	}
 	if slices.Contains(recipes.Shipped(), name) {
 		p.term.note("doctor   %s is a recipe that rhizome brings", name)
+		return p.findRecipe(name)
+	}
+	if _, err := os.Stat(name); err == nil { // a recipe without the ending, or a folder: lint's to say
 		return p.findRecipe(name)
 	}
 	return &codeError{fmt.Errorf("%q is no recipe (a file NAME.yaml, or a shipped one), and neither a cluster nor an image of the store %q; --store or RHIZOME_STORE names another", name, p.dir), exitNotFound}
