@@ -31,7 +31,7 @@ type blamed struct {
 }
 
 func (a *app) blameCommand() *cobra.Command {
-	return a.jsonFlag(&cobra.Command{
+	return a.fileArgs(a.jsonFlag(&cobra.Command{
 		Use:   "blame REF NODE PATH",
 		Short: "Say which layer, stage and recipe line made a file",
 		Long: `Say which layer, stage and recipe line made a file of a node's merged root. For
@@ -47,7 +47,7 @@ directory is like. A symlink at the path's end is itself what is asked for.`,
 				return a.printBlamed(b)
 			})
 		},
-	})
+	}))
 }
 
 // blame finds a file's layer, and in the layer's annotations what made it.

@@ -197,7 +197,9 @@ RECIPE is a file, or the name of a shipped recipe (debian-demo, say).`,
 	flags.add(cmd)
 	f.StringVar(&flags.nodes, "node", "", "build these nodes alone, as in n[1-4]")
 	f.IntVarP(&flags.jobs, "jobs", "j", runtime.NumCPU(), "how many processes may run at once")
-	return cmd
+	a.flagOffers(cmd, "tag", offerImages)
+	a.flagOffers(cmd, "node", offerRecipeNodes)
+	return a.recipeArgs(cmd, 1)
 }
 
 // checkBuild refuses what would only be refused once all is built.

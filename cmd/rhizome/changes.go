@@ -67,7 +67,8 @@ whatever becomes of its names and pins.`,
 	}
 	cmd.Flags().StringVar(&layer, "layer", "", "write the changes to this file, as a layer (tar)")
 	cmd.Flags().BoolVar(&drop, "drop", false, "forget the changes")
-	return a.jsonFlag(cmd)
+	takesFile(cmd, "layer")
+	return a.places(a.jsonFlag(cmd), offerChanged)
 }
 
 func (a *app) changes(ctx context.Context, name, layer string, drop bool) error {

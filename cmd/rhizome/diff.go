@@ -41,7 +41,8 @@ told. It reads the layers' indexes and not the files; times do not count.`,
 	}
 	cmd.Flags().StringVar(&node, "node", "*", "compare these nodes alone, as in n[1-10]")
 	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "end with exit code 6 where they differ")
-	return a.jsonFlag(cmd)
+	a.flagOffers(cmd, "node", offerNodes)
+	return a.places(a.jsonFlag(cmd), offerImages, offerImages)
 }
 
 func (a *app) diff(ctx context.Context, older, newer, glob string) (*imagediff.Report, error) {

@@ -54,7 +54,8 @@ anything was found, and 2 if the recipe is invalid: nothing else is looked at th
 	_ = cmd.RegisterFlagCompletionFunc("dhcp", oneOf("server", "proxy", "off"))
 	_ = cmd.RegisterFlagCompletionFunc("for", oneOf("build", "serve", "both"))
 	f.BoolVar(&o.probe, "probe", false, "ask on the wire for other DHCP servers and for machines that have these addresses (some five seconds)")
-	return a.jsonFlag(cmd)
+	a.flagOffers(cmd, "interface", offerInterfaces)
+	return a.recipeArgs(a.jsonFlag(cmd), 1, offerClusters, offerImages)
 }
 
 func (o doctorOptions) check() error {

@@ -41,7 +41,7 @@ named by its MAC.`,
 		},
 	}
 	cmd.Flags().IntVar(&back, "back", 0, "how many boots to go back")
-	return a.jsonFlag(cmd)
+	return a.places(a.jsonFlag(cmd), offerKnown)
 }
 
 func (a *app) explain(ctx context.Context, name string, back int) error {

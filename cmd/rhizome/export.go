@@ -49,7 +49,8 @@ the server and no node, so one stick serves all nodes of the cluster.`,
 	cmd.Flags().StringVar(&format, "format", "tar", "tar, dir, oci or usb")
 	_ = cmd.RegisterFlagCompletionFunc("format", oneOf("tar", "dir", "oci", "usb"))
 	cmd.Flags().StringVarP(&output, "output", "o", "", "the file or folder to make; - is stdout, for a tar")
-	return cmd
+	takesFile(cmd, "output")
+	return a.places(cmd, offerImages, offerNodes)
 }
 
 // exported is what an export is made of.

@@ -52,6 +52,10 @@ func (a *app) withNode(ctx context.Context, image, node string, use func(exporte
 	if err != nil {
 		return err
 	}
+	return useNode(ctx, s, image, node, use)
+}
+
+func useNode(ctx context.Context, s *store.Store, image, node string, use func(exported) error) error {
 	index, err := resolve(ctx, s, image)
 	if err != nil {
 		return err
@@ -108,7 +112,7 @@ func (a *app) lsCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&recursive, "recursive", "R", false, "list everything below the path")
-	return a.jsonFlag(cmd)
+	return a.fileArgs(a.jsonFlag(cmd))
 }
 
 // noFile is why a path of a root cannot be had.
@@ -224,7 +228,7 @@ func (a *app) printListed(files []listed) error {
 }
 
 func (a *app) catCommand() *cobra.Command {
-	return a.jsonFlag(&cobra.Command{
+	return a.fileArgs(a.jsonFlag(&cobra.Command{
 		Use:   "cat REF NODE PATH",
 		Short: "Print a file of a node's merged root",
 		Long: `Print a file of a node's merged root. With --json, print what ls does of it,
@@ -233,7 +237,7 @@ with the content beside it, in base64.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withView(cmd.Context(), args[0], args[1], func(v *rootfs.View) error { return a.cat(v, args[2]) })
 		},
-	})
+	}))
 }
 
 func (a *app) cat(v *rootfs.View, p string) error {

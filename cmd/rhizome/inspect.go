@@ -42,7 +42,7 @@ type inspectedLayer struct {
 }
 
 func (a *app) inspectCommand() *cobra.Command {
-	return a.jsonFlag(&cobra.Command{
+	return a.places(a.jsonFlag(&cobra.Command{
 		Use:   "inspect REF",
 		Short: "Show one image whole: nodes, boot specs, layers",
 		Args:  withImages(exact(1, "one image"), 0),
@@ -62,7 +62,7 @@ func (a *app) inspectCommand() *cobra.Command {
 			}
 			return printInspected(a.out, in)
 		},
-	})
+	}), offerImages)
 }
 
 func inspect(ctx context.Context, s *store.Store, text string) (*inspected, error) {

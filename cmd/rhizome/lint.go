@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 
 	"rhizome/recipes"
 
@@ -10,7 +11,7 @@ import (
 )
 
 func (a *app) lintCommand() *cobra.Command {
-	return a.jsonFlag(&cobra.Command{
+	return a.recipeArgs(a.jsonFlag(&cobra.Command{
 		Use:   "lint RECIPE...",
 		Short: "Check recipes strictly; nothing is changed",
 		Args: func(_ *cobra.Command, args []string) error {
@@ -30,7 +31,7 @@ func (a *app) lintCommand() *cobra.Command {
 			}
 			return a.printFindings(all)
 		},
-	})
+	}), math.MaxInt)
 }
 
 // jsonFinding is a finding as --json prints it.

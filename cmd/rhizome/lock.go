@@ -25,7 +25,7 @@ last line.`,
 		},
 	}
 	flags.add(cmd)
-	return cmd
+	return a.recipeArgs(cmd, 1)
 }
 
 func (a *app) lock(ctx context.Context, name string, flags buildFlags) error {

@@ -16,6 +16,9 @@ func (a *app) manCommand() *cobra.Command {
 		Short:  "Write the manual pages into a folder",
 		Hidden: true,
 		Args:   exact(1, "one folder"),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return nil, cobra.ShellCompDirectiveFilterDirs
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
 				return fmt.Errorf("making the folder for the manual: %w", err)

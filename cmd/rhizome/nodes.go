@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"rhizome/serve/boot"
@@ -31,7 +32,7 @@ type nodeRow struct {
 }
 
 func (a *app) nodesCommand() *cobra.Command {
-	return a.jsonFlag(&cobra.Command{
+	cmd := a.jsonFlag(&cobra.Command{
 		Use:   "nodes [CLUSTER...]",
 		Short: "Where each node is, what it runs, and what it is pinned to",
 		Long: `Where each node is, what it runs, and what it is pinned to, from the pins and
@@ -43,6 +44,11 @@ another root next.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.nodes(cmd.Context(), args) },
 	})
+	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		more := slices.DeleteFunc(offerClusters(a, nil), func(c string) bool { return slices.Contains(args, c) })
+		return beginning(typed, more), cobra.ShellCompDirectiveNoFileComp
+	}
+	return cmd
 }
 
 func (a *app) nodes(ctx context.Context, clusters []string) error {

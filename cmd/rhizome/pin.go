@@ -28,7 +28,8 @@ identities and network; with --node only the roots of those nodes.`,
 		},
 	}
 	cmd.Flags().StringVar(&nodes, "node", "", "move these nodes alone, as in n[1-10]")
-	return a.jsonFlag(cmd)
+	a.flagOffers(cmd, "node", offerNodes)
+	return a.places(a.jsonFlag(cmd), offerClusters, offerImages)
 }
 
 func (a *app) pin(ctx context.Context, cluster, image, nodes string) error {
@@ -115,7 +116,9 @@ stay those of the cluster's head.`,
 	}
 	cmd.Flags().StringVar(&nodes, "node", "", "roll back these nodes alone, as in n[1-10]")
 	cmd.Flags().StringVar(&to, "to", "", "the image to go back to, by digest or name")
-	return a.jsonFlag(cmd)
+	a.flagOffers(cmd, "node", offerNodes)
+	a.flagOffers(cmd, "to", offerImages)
+	return a.places(a.jsonFlag(cmd), offerClusters)
 }
 
 func (a *app) rollback(ctx context.Context, cluster, nodes, to string) error {
@@ -163,7 +166,7 @@ left there, at most the last 100.`,
 		},
 	}
 	flags.add(cmd)
-	return a.jsonFlag(cmd)
+	return a.places(a.jsonFlag(cmd), either(offerClusters, offerImages))
 }
 
 func (a *app) history(ctx context.Context, name string, flags registryFlags) error {

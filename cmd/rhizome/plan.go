@@ -46,7 +46,8 @@ func (a *app) planCommand() *cobra.Command {
 	flags.addFrom(cmd)
 	flags.add(cmd)
 	cmd.Flags().StringVar(&flags.nodes, "node", "", "plan for these nodes alone, as in n[1-4]")
-	return a.jsonFlag(cmd)
+	a.flagOffers(cmd, "node", offerRecipeNodes)
+	return a.recipeArgs(a.jsonFlag(cmd), 1)
 }
 
 func (a *app) printPlan(p *pipeline.Plan) error {

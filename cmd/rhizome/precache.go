@@ -58,7 +58,8 @@ boots of nodes whose root mode is nfs.`,
 	f.StringVar(&o.svg, "svg", "", "draw what the list spares into this file")
 	f.StringVarP(&o.output, "output", "o", "", "write the list into this file, for \"learned\"; without it the paths stand in the fragment")
 	f.IntVar(&o.boots, "boots", 3, "learn from so many boots of each node, the newest")
-	return a.jsonFlag(cmd)
+	takesFile(cmd, "svg", "output")
+	return a.places(a.jsonFlag(cmd), either(offerClusters, offerImages))
 }
 
 func (a *app) learn(ctx context.Context, name string, o learnOptions) error {

@@ -67,7 +67,8 @@ with the image they began with.`,
 	f.StringVar(&o.adminAddr, "admin", "", "an address (127.0.0.1:8080) outside the nodes' network for operators: the nodes' state, metrics, and the store as a registry to pull from")
 	f.DurationVar(&o.poll, "poll", time.Minute, "how often to look whether HOST/NAME:TAG means another image; 0 is never")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print what would be answered to whom, and end")
-	return a.jsonFlag(cmd)
+	a.flagOffers(cmd, "interface", offerInterfaces)
+	return a.places(a.jsonFlag(cmd), either(offerClusters, offerImages))
 }
 
 func (o serveOptions) check() error {

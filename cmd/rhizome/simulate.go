@@ -54,7 +54,7 @@ machines live in two network namespaces that are made for it, which needs root.`
 	}
 	cmd.Flags().IntVar(&o.nodes, "nodes", 64, "how many machines")
 	cmd.Flags().IntVar(&read, "read", 36, "MiB that each reads from its root over NFS; a Debian node with systemd reads 36")
-	return a.jsonFlag(cmd)
+	return a.places(a.jsonFlag(cmd), offerImages)
 }
 
 // simulatedNodesCommand runs the machines, inside their namespace.

@@ -11,7 +11,7 @@ import (
 )
 
 func (a *app) untagCommand() *cobra.Command {
-	return &cobra.Command{
+	return a.places(&cobra.Command{
 		Use:   "untag REF",
 		Short: "Drop a name; the image stays until gc finds that nothing needs it",
 		Args:  withImages(exact(1, "one NAME:TAG"), 0),
@@ -22,7 +22,7 @@ func (a *app) untagCommand() *cobra.Command {
 			}
 			return s.Untag(cmd.Context(), args[0])
 		},
-	}
+	}, offerImages)
 }
 
 func (a *app) verifyCommand() *cobra.Command {
@@ -41,7 +41,7 @@ it is fetched again from the registries that images of this store came from.`,
 	}
 	flags.add(cmd)
 	cmd.Flags().BoolVar(&repair, "repair", false, "fetch what is damaged or missing again")
-	return a.jsonFlag(cmd)
+	return a.places(a.jsonFlag(cmd), offerImages)
 }
 
 func (a *app) verify(ctx context.Context, image string, repair bool, flags registryFlags) error {

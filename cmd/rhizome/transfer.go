@@ -23,6 +23,7 @@ type registryFlags struct {
 func (f *registryFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.plainHTTP, "plain-http", false, "speak HTTP without TLS to the registry")
 	cmd.Flags().StringVar(&f.caFile, "ca-file", "", "certificate authorities to trust beside the system's (PEM)")
+	takesFile(cmd, "ca-file")
 }
 
 // link joins the store and the registries, with docker's and podman's
@@ -69,7 +70,7 @@ DEST" reads; the same image pushed again gets no second one.`,
 	o.add(cmd)
 	cmd.Flags().StringArrayVar(&o.more, "also-tag", nil, "a further tag of the same image in the registry")
 	cmd.Flags().BoolVar(&o.noHistory, "no-history", false, "leave no dated tag in the registry")
-	return cmd
+	return a.places(cmd, offerImages)
 }
 
 type pushOptions struct {
@@ -120,6 +121,7 @@ func (a *app) pullCommand() *cobra.Command {
 	}
 	flags.add(cmd)
 	cmd.Flags().StringVarP(&tag, "tag", "t", "", "its name in the store (default: NAME:TAG of the source)")
+	a.flagOffers(cmd, "tag", offerImages)
 	return cmd
 }
 
