@@ -3,6 +3,7 @@ package recipes
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -75,6 +76,29 @@ func (set NodeSet) Match(name string) bool {
 		}
 	}
 	return false
+}
+
+// Lacks lists what of a set matches none of these nodes, sorted: a name that was
+// mistyped, most likely.
+func (set NodeSet) Lacks(nodes []string) []string {
+	have := map[string]bool{}
+	for _, n := range nodes {
+		have[n] = true
+	}
+	var out []string
+	for name := range set.names {
+		if !have[name] {
+			out = append(out, name)
+		}
+	}
+	for _, g := range set.globs {
+		matches := func(n string) bool { ok, err := path.Match(g, n); return ok && err == nil }
+		if !slices.ContainsFunc(nodes, matches) {
+			out = append(out, g)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // Select returns the recipe's nodes that a set written as text matches, in the

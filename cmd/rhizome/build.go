@@ -139,16 +139,20 @@ func limitNodes(r *recipes.Recipe, set string) (*recipes.Recipe, error) {
 	if set == "" {
 		return r, nil
 	}
-	names, err := r.Select(set)
+	want, err := recipes.ParseNodeSet(set)
 	if err != nil {
-		return nil, &usageError{err}
+		return nil, usagef("--node: %w", err)
 	}
-	some, keep := *r, map[string]bool{}
-	for _, n := range names {
-		keep[n] = true
+	var all []string
+	for _, n := range r.Nodes {
+		all = append(all, n.Name)
 	}
-	some.Nodes = slices.DeleteFunc(slices.Clone(r.Nodes), func(n recipes.Node) bool { return !keep[n.Name] })
-	return &some, nil
+	if lacks := want.Lacks(all); len(lacks) > 0 {
+		return nil, usagef("--node %s: the recipe has no node %s; it has %s", set, some(lacks), some(all))
+	}
+	limited := *r
+	limited.Nodes = slices.DeleteFunc(slices.Clone(r.Nodes), func(n recipes.Node) bool { return !want.Match(n.Name) })
+	return &limited, nil
 }
 
 // withoutOthers leaves out the own layers of nodes that the recipe has not.
@@ -196,7 +200,8 @@ RECIPE is a file, or the name of a shipped recipe (debian-demo, say).`,
 	flags.addTo(cmd)
 	flags.add(cmd)
 	f.StringVar(&flags.nodes, "node", "", "build these nodes alone, as in n[1-4]")
-	f.IntVarP(&flags.jobs, "jobs", "j", runtime.NumCPU(), "how many processes may run at once")
+	f.IntVarP(&flags.jobs, "jobs", "j", runtime.NumCPU(), "how many processes may run at once (default: one for each CPU)")
+	f.Lookup("jobs").DefValue = "0" // the manual is the same wherever it is made
 	a.flagOffers(cmd, "tag", offerImages)
 	a.flagOffers(cmd, "node", offerRecipeNodes)
 	return a.recipeArgs(cmd, 1)

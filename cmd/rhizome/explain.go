@@ -60,16 +60,16 @@ func (a *app) explain(ctx context.Context, name string, back int) error {
 }
 
 func explainNode(ctx context.Context, s *store.Store, name string, back int) (*explanation, error) {
-	k, err := knowNodes(ctx, s)
-	if err != nil {
-		return nil, err
-	}
 	if mac, err := net.ParseMAC(name); err == nil {
 		name = mac.String()
 	}
 	cluster, node := "", name
 	if before, after, ok := strings.Cut(name, "/"); ok {
 		cluster, node = before, after
+	}
+	k, err := knowNodes(ctx, s, nonempty(cluster)...)
+	if err != nil {
+		return nil, err
 	}
 	found := k.find(cluster, node)
 	switch {
@@ -81,6 +81,13 @@ func explainNode(ctx context.Context, s *store.Store, name string, back int) (*e
 		return explanationOf(k.strangers[name].Boot(), time.Now()), nil
 	}
 	return nil, &codeError{fmt.Errorf("no node %q is known: no cluster has it, and serve has seen nothing of it; `rhizome nodes` lists the nodes", name), exitNotFound}
+}
+
+func nonempty(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return []string{s}
 }
 
 func qualified(found []*knownNode) (names []string) {
@@ -130,6 +137,9 @@ func explanationOf(b boot.Boot, now time.Time) *explanation {
 	}
 	if x.Timeline == nil {
 		x.Timeline = []boot.Line{}
+	}
+	if x.Boot.Events == nil {
+		x.Boot.Events = []boot.Event{}
 	}
 	return x
 }

@@ -78,7 +78,7 @@ func useNode(ctx context.Context, s *store.Store, image, node string, use func(e
 		}
 		return use(exported{store: s, manifest: n.Descriptor, machine: m})
 	}
-	return &codeError{fmt.Errorf("the image %q has no node %q; it has %s", image, node, joined(names)), exitNotFound}
+	return &codeError{fmt.Errorf("the image %q has no node %q; it has %s", image, node, some(names)), exitNotFound}
 }
 
 // listed is a file as ls prints it.

@@ -45,7 +45,8 @@ func (a *app) images(ctx context.Context, s *store.Store) error {
 	}
 	rows := []imageRow{}
 	for _, i := range all {
-		rows = append(rows, imageRow{Name: i.Name, Digest: i.Descriptor.Digest, Tagged: i.Tagged, Nodes: i.Nodes})
+		nodes := append([]string{}, i.Nodes...) // an image of others has none
+		rows = append(rows, imageRow{Name: i.Name, Digest: i.Descriptor.Digest, Tagged: i.Tagged, Nodes: nodes})
 	}
 	if a.json {
 		return json.NewEncoder(a.out).Encode(rows)
@@ -76,6 +77,15 @@ func short(d digest.Digest) string {
 	}
 	hex := d.Encoded()
 	return d.Algorithm().String() + ":" + hex[:min(12, len(hex))]
+}
+
+// some is a list for people: its beginning, where it is long.
+func some(list []string) string {
+	const most = 10
+	if n := len(list); n > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(list[:most], ","), n-most)
+	}
+	return joined(list)
 }
 
 func joined(list []string) string {

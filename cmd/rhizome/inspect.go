@@ -74,7 +74,7 @@ func inspect(ctx context.Context, s *store.Store, text string) (*inspected, erro
 	if err != nil {
 		return nil, err
 	}
-	in := &inspected{Digest: index.Digest, MediaType: index.MediaType}
+	in := &inspected{Digest: index.Digest, MediaType: index.MediaType, Nodes: []inspectedNode{}}
 	for _, n := range nodes {
 		node, cluster, err := inspectNode(ctx, s, n.Descriptor)
 		if err != nil {
@@ -91,7 +91,7 @@ func inspectNode(ctx context.Context, s *store.Store, d ocispec.Descriptor) (ins
 	if err != nil {
 		return inspectedNode{}, imagefmt.Cluster{}, err
 	}
-	out := inspectedNode{Manifest: d.Digest, Platform: config.OS + "/" + config.Architecture}
+	out := inspectedNode{Manifest: d.Digest, Platform: config.OS + "/" + config.Architecture, Layers: []inspectedLayer{}}
 	var cluster imagefmt.Cluster
 	if cluster, out.Node, err = imagefmt.Parse(config.Config.Labels); err != nil {
 		return out, cluster, err

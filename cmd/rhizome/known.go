@@ -87,6 +87,10 @@ func (k *known) readPins(ctx context.Context, s *store.Store, only []string) err
 	if err != nil {
 		return err
 	}
+	// Of two names for one cluster the last that is read counts: one that was asked for.
+	slices.SortStableFunc(names, func(a, b string) int {
+		return cmp.Compare(slices.Index(only, a), slices.Index(only, b))
+	})
 	for _, name := range names {
 		pins, err := s.Pins(name)
 		if err == nil {

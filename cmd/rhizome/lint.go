@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -22,14 +23,15 @@ func (a *app) lintCommand() *cobra.Command {
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
 			all := recipes.Findings{}
+			var unread error
 			for _, name := range args {
 				_, findings, err := recipes.Load(name)
-				if err != nil {
-					return err
-				}
-				all = append(all, findings...)
+				all, unread = append(all, findings...), cmp.Or(unread, err)
 			}
-			return a.printFindings(all)
+			if err := a.printFindings(all); unread == nil {
+				return err
+			}
+			return unread
 		},
 	}), math.MaxInt)
 }

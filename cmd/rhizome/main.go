@@ -13,11 +13,13 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second one ends the program where it stands
+	context.AfterFunc(ctx, stop)       // a second one ends the program where it stands
+	cobra.EnableCommandSorting = false // --help lists the verbs in the order of work
 	code := run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.LookupEnv})
 	stop()
 	os.Exit(code)
@@ -78,7 +80,7 @@ something; 130 interrupted.`,
 	_ = root.RegisterFlagCompletionFunc("progress", oneOf("auto", "plain", "json", "none"))
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "say only what went wrong")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "say more: the tools' output and debug messages")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	root.AddCommand(a.verbs()...)
 	root.Version = version
 	root.SetVersionTemplate("rhizome {{.Version}}\n")
@@ -119,8 +121,8 @@ func strictGroup(cmd *cobra.Command) {
 }
 
 func (a *app) prepare(cmd *cobra.Command, _ []string) error {
-	if a.storeDir == "" && cmd.Flags().Changed("store") {
-		return usagef("--store is empty; name the store's folder, or leave it out")
+	if name := emptyFlag(cmd.Flags()); name != "" {
+		return usagef("--%s is empty; give it a value, or leave it out", name)
 	}
 	t, err := newTerminal(a.streams, a.progress, a.quiet, a.verbose)
 	if err != nil {
@@ -128,6 +130,31 @@ func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 	}
 	a.term = t
 	return nil
+}
+
+// emptyFlag finds a flag that was given nothing, most likely by a variable of a
+// script that is not set: what it would have limited must not become everything.
+func emptyFlag(flags *pflag.FlagSet) (name string) {
+	flags.Visit(func(f *pflag.Flag) {
+		if f.Value.Type() == "string" && f.Value.String() == "" {
+			name = f.Name
+		}
+	})
+	return name
+}
+
+// flagError says what is wrong with a flag's value in words, not as the package
+// that read it.
+func flagError(err error) error {
+	text, _, number := strings.Cut(err.Error(), ": strconv.")
+	text, _, duration := strings.Cut(text, ": time: ")
+	switch {
+	case number:
+		return usagef("%s; give it a whole number", text)
+	case duration:
+		return usagef("%s; give it a time such as 90s, 30m or 24h", text)
+	}
+	return &usageError{err}
 }
 
 // jsonFlag gives a verb that reads its --json.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rhizome/recipes"
+	"rhizome/registry"
 	"rhizome/registry/store"
 
 	"github.com/opencontainers/go-digest"
@@ -52,7 +53,8 @@ func (a *app) pin(ctx context.Context, cluster, image, nodes string) error {
 	return a.printSwitch(before, after, names)
 }
 
-// selectNodes expands a node set against an image; an empty set is nil.
+// selectNodes expands a node set against an image; an empty set is nil. All that it
+// names must be there: half of what was asked for would go unnoticed.
 func selectNodes(ctx context.Context, s *store.Store, image ocispec.Descriptor, set string) ([]string, error) {
 	if set == "" {
 		return nil, nil
@@ -65,14 +67,15 @@ func selectNodes(ctx context.Context, s *store.Store, image ocispec.Descriptor, 
 	if err != nil {
 		return nil, err
 	}
-	var names []string
+	var names, have []string
 	for _, n := range all {
+		have = append(have, n.Node)
 		if want.Match(n.Node) {
 			names = append(names, n.Node)
 		}
 	}
-	if len(names) == 0 {
-		return nil, &codeError{fmt.Errorf("--node %s: the image %s has no such node", set, image.Digest), exitNotFound}
+	if lacks := want.Lacks(have); len(lacks) > 0 {
+		return nil, &codeError{fmt.Errorf("--node %s: the image %s has no node %s; it has %s", set, image.Digest, some(lacks), some(have)), exitNotFound}
 	}
 	return names, nil
 }
@@ -204,6 +207,9 @@ func (a *app) farHistory(ctx context.Context, name string, flags registryFlags) 
 	versions, err := link.FarHistory(ctx, r)
 	if err != nil {
 		return err
+	}
+	if versions == nil {
+		versions = []registry.FarVersion{}
 	}
 	if a.json {
 		return encodeJSON(a.out, versions)

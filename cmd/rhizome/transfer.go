@@ -130,6 +130,12 @@ func (a *app) pull(ctx context.Context, from, tag string, flags registryFlags) e
 	if err != nil {
 		return err
 	}
+	if tag == "" {
+		tag = source.Tagged()
+	}
+	if err := store.CheckTag(tag); err != nil {
+		return usagef("--tag: %w", err)
+	}
 	s, err := a.makeStore()
 	if err != nil {
 		return err
@@ -142,9 +148,6 @@ func (a *app) pull(ctx context.Context, from, tag string, flags registryFlags) e
 	link, err := a.link(flags, s)
 	if err != nil {
 		return err
-	}
-	if tag == "" {
-		tag = source.Tagged()
 	}
 	image, err := link.Pull(ctx, source, registry.PullOptions{Tag: tag})
 	if err != nil {

@@ -47,10 +47,12 @@ var errNoFolder = errors.New("it is a file; a store is a folder: name another on
 type NameError struct {
 	// What would have the name: "cluster".
 	What, Name string
+	// Rule is what the name breaks.
+	Rule string
 }
 
 func (e *NameError) Error() string {
-	return fmt.Sprintf("%q is no name of a %s: it may not be empty, \".\" or \"..\", longer than 200 bytes, or hold a slash", e.Name, e.What)
+	return fmt.Sprintf("%q is no name of a %s: %s", e.Name, e.What, e.Rule)
 }
 
 // ConflictError says that somebody else changed what the caller was about to

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -129,6 +130,9 @@ func (s *Store) checkNodes(ctx context.Context, image ocispec.Descriptor, want [
 
 // pinned decides what a pin makes of a cluster's pins.
 func pinned(p Pins, r PinRequest) (Pins, error) {
+	if p.Head == "" && strings.ContainsFunc(r.Cluster, oddInName) {
+		return p, &NameError{What: "cluster", Name: r.Cluster, Rule: "it may not hold a space or one of : @ , * ? [ ] \\"}
+	}
 	if len(r.Nodes) == 0 {
 		return p.with(r.Image.Digest, r.Image.Digest, nil, "pin"), nil
 	}
@@ -140,6 +144,12 @@ func pinned(p Pins, r PinRequest) (Pins, error) {
 		nodes[n] = r.Image.Digest
 	}
 	return p.with(p.Head, p.Boot, nodes, "pin"), nil
+}
+
+// oddInName says whether a letter keeps a new cluster from being told from an
+// image or a set of nodes, or from standing in a table.
+func oddInName(r rune) bool {
+	return unicode.IsSpace(r) || !unicode.IsPrint(r) || strings.ContainsRune(`:@,*?[]\`, r)
 }
 
 // RollbackRequest asks for an earlier image.
@@ -305,7 +315,7 @@ func (p Pins) with(head, boot digest.Digest, nodes map[string]digest.Digest, why
 // moves lists what changed between two states: one move for all, and one for
 // each group of nodes that differ.
 func moves(from, to Pins) []PinMove {
-	var all []PinMove
+	all := []PinMove{}
 	if from.Boot != to.Boot {
 		all = append(all, PinMove{From: from.Boot, To: to.Boot})
 	}

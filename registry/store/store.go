@@ -243,7 +243,7 @@ func checkNode(node string) error {
 // checkName keeps names that become file names inside their folder.
 func checkName(what, name string) error {
 	if name == "" || name == "." || name == ".." || len(name) > 200 || strings.ContainsAny(name, "/\x00") {
-		return &NameError{what, name}
+		return &NameError{what, name, "it may not be empty, \".\" or \"..\", longer than 200 bytes, or hold a slash"}
 	}
 	return nil
 }

@@ -232,7 +232,7 @@ func readLog(file string) ([]TagChange, error) {
 type Version struct {
 	TagChange
 	// Present says whether the image To is still in the store.
-	Present bool
+	Present bool `json:"present"`
 }
 
 // History lists what NAME:TAG, or every tag of NAME, meant: the newest first.
