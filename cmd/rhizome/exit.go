@@ -52,11 +52,11 @@ func (a *app) exit(ctx context.Context, err error) int {
 		return exitOK
 	}
 	code := exitCode(ctx, err)
-	if code == exitInterrupted {
+	switch {
+	case errors.Is(err, errReported):
+	case code == exitInterrupted:
 		fmt.Fprintln(a.err, "rhizome: interrupted; nothing half done has a name, and the next run goes on from what was finished")
-		return code
-	}
-	if !errors.Is(err, errReported) {
+	default:
 		a.printTail(err)
 		fmt.Fprintf(a.err, "rhizome: %v\n", err)
 		if h := hint(err); h != "" && !strings.Contains(err.Error(), h) {

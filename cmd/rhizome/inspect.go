@@ -115,6 +115,10 @@ func inspectNode(ctx context.Context, s *store.Store, d ocispec.Descriptor) (ins
 }
 
 func printInspected(w io.Writer, in *inspected) error {
+	if len(in.Nodes) == 0 { // an image that others made, to build on
+		_, err := fmt.Fprintf(w, "image    %s\nnodes    none: no cluster boots it\n", in.Digest)
+		return err
+	}
 	net := in.Cluster.Network
 	fmt.Fprintf(w, "index    %s\ncluster  %s\nnetwork  %s, served from %s\n", in.Digest, in.Cluster.Name, net.Subnet, net.Server)
 	for _, n := range in.Nodes {

@@ -17,12 +17,35 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)       // a second one ends the program where it stands
 	cobra.EnableCommandSorting = false // --help lists the verbs in the order of work
-	code := run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.LookupEnv})
-	stop()
-	os.Exit(code)
+	ctx := untilSignal()
+	os.Exit(run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.LookupEnv}))
+}
+
+// stopped is why a context ended by a signal.
+type stopped struct{ by os.Signal }
+
+func (s stopped) Error() string        { return "stopped by the signal " + s.by.String() }
+func (s stopped) Is(target error) bool { return target == context.Canceled }
+
+// untilSignal ends its context at the first Ctrl-C or SIGTERM. A second one ends
+// the program where it stands.
+func untilSignal() context.Context {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		by := <-signals
+		signal.Stop(signals)
+		cancel(stopped{by})
+	}()
+	return ctx
+}
+
+// interrupted says whether somebody pressed Ctrl-C.
+func interrupted(ctx context.Context) bool {
+	var s stopped
+	return errors.As(context.Cause(ctx), &s) && s.by == os.Interrupt
 }
 
 // run is the whole program for given arguments: main, and the CLI's tests,

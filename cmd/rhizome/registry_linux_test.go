@@ -236,6 +236,12 @@ func TestABaseMayLieInTheStore(t *testing.T) {
 	command(t, "skopeo", "copy", "--dest-tls-verify=false", "oci:"+foreignImage(t)+":t", "docker://"+registry.Host+"/base:1")
 	digest, _ := d.must("pull", "--plain-http", registry.Host+"/base:1")
 	d.must("build", recipeOn(t, "base@"+digest))
+	if _, said := d.must("inspect", "base:1"); said != "image    "+digest+"\nnodes    none: no cluster boots it\n" {
+		t.Errorf("an image that no cluster boots: %s", said)
+	}
+	if _, said := d.must("images", "--json"); !strings.Contains(said, `"nodes":[]`) {
+		t.Errorf("an image without nodes: %s", said)
+	}
 	_, said, code := newDesk(t).rhizome("build", recipeOn(t, "base@"+digest))
 	if code != exitNotFound || !strings.Contains(said, "finding the base image") {
 		t.Errorf("a store without it: exit code %d: %s", code, said)

@@ -43,7 +43,8 @@ func (a *app) serveCommand() *cobra.Command {
 		Short: "Boot the machines of a cluster: DHCP, TFTP, HTTP and NFS",
 		Long: `Boot the machines of a cluster from its pins, or of one image. Only the
 machines that the image names are answered, on this one interface; every step
-of every boot is a line on stdout. It runs until it is interrupted.
+of every boot is a line on stdout. It runs until it is interrupted (exit code
+130) or gets SIGTERM (exit code 0).
 
 An image that lies in a registry (HOST/NAME:TAG) is served at once: what nodes
 read is fetched first, and the rest of the image behind it. If the registry does
@@ -54,7 +55,11 @@ after a switch gets the new image, one that has begun and a node that runs go on
 with the image they began with.`,
 		Args: exact(1, "one cluster or image"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.serve(cmd.Context(), args[0], o)
+			err := a.serve(cmd.Context(), args[0], o)
+			if err == nil && interrupted(cmd.Context()) {
+				return reported(exitInterrupted)
+			}
+			return err
 		},
 	}
 	f := cmd.Flags()
