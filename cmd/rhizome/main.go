@@ -51,9 +51,9 @@ func interrupted(ctx context.Context) bool {
 // run is the whole program for given arguments: main, and the CLI's tests,
 // call it. It returns the exit code.
 func run(ctx context.Context, args []string, s streams) int {
-	out := &results{Writer: s.out}
-	s.out = out
 	a := &app{streams: s}
+	out := &results{Writer: s.out, before: a.close}
+	a.out = out
 	root := a.command()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)

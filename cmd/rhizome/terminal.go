@@ -6,8 +6,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"rhizome/cmd/rhizome/internal/units"
 	"rhizome/pipeline"
@@ -29,13 +31,16 @@ func (s streams) getenv(name string) string {
 }
 
 // results is stdout. It remembers the first error of a write: results that got
-// lost are a failure, whatever wrote them.
+// lost are a failure, whatever wrote them. before is called first, to take away
+// what stands on the terminal's last line.
 type results struct {
 	io.Writer
-	err error
+	before func()
+	err    error
 }
 
 func (r *results) Write(p []byte) (int, error) {
+	r.before()
 	n, err := r.Writer.Write(p)
 	if r.err == nil {
 		r.err = err
@@ -62,7 +67,7 @@ func newTerminal(s streams, style string, quiet, verbose bool) (*terminal, error
 	switch style {
 	case "auto":
 		t.style = "plain"
-		if f, ok := s.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		if f, ok := s.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) && s.getenv("TERM") != "dumb" {
 			t.style = "live"
 			if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 20 {
 				t.width = w
@@ -151,13 +156,21 @@ func (t *terminal) changing(line string) {
 		return
 	}
 	t.last = now
-	r := []rune(line)
+	r := []rune(strings.Map(plain, line))
 	if len(r) > t.width-1 {
 		r = r[:t.width-1]
 	}
 	t.clear()
 	fmt.Fprint(t.err, string(r))
 	t.status = true
+}
+
+// plain takes what would leave the line out of what a tool said.
+func plain(r rune) rune {
+	if unicode.IsControl(r) {
+		return ' '
+	}
+	return r
 }
 
 func (t *terminal) clear() {
