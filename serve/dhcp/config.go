@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
-	"slices"
 	"strconv"
 	"time"
 
@@ -55,9 +54,6 @@ type Config struct {
 	Mode Mode
 	// Lease is given where the cluster's network names no length.
 	Lease time.Duration
-	// Peers are other servers of the same images, which are not reported as
-	// foreign.
-	Peers []netip.Addr
 }
 
 // Machine is a node that may be answered, with the image it boots next.
@@ -87,11 +83,6 @@ func (c Config) server(m Machine) netip.Addr {
 		return c.ServerAddr
 	}
 	return m.Cluster.Network.Server
-}
-
-// ours says whether an address is this server's or a peer's.
-func (c Config) ours(a netip.Addr, m Machine) bool {
-	return a == c.server(m) || slices.Contains(c.Peers, a)
 }
 
 // url is where HTTP serves a path. A file's extension stays last: OVMF goes by

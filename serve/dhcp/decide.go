@@ -100,7 +100,7 @@ func (q question) request() Decision {
 
 // elsewhere is a client that took another server's offer.
 func (q question) elsewhere(id netip.Addr) Decision {
-	if q.c.ours(id, q.m) {
+	if id == q.c.server(q.m) {
 		return q.passed(boot.DHCPRequest, "the node took the offer of server "+id.String())
 	}
 	d := q.silent(boot.DHCPForeign, fmt.Sprintf("the node took the offer of another DHCP server, %s: stop that server, or run with --dhcp proxy", id))

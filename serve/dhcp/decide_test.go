@@ -188,15 +188,6 @@ func TestTwoServersWithOneImageAnswerAlike(t *testing.T) {
 	}
 }
 
-func TestAPeersOfferIsNoForeignOne(t *testing.T) {
-	c := dhcp.Config{Peers: []netip.Addr{mustAddr("10.77.0.9")}}
-	r := ask(t, dhcpv4.WithMessageType(dhcpv4.MessageTypeRequest), raw(54, 10, 77, 0, 9), raw(50, 10, 77, 0, 51))
-	d := dhcp.Decide(r, dhcp.Arrival{}, linuxNode(), true, c)
-	if d.Reply != nil || !slices.Equal(kinds(d), []boot.Kind{boot.DHCPRequest}) || d.Events[0].Error != "" {
-		t.Errorf("the decision is %+v", d)
-	}
-}
-
 func TestInformGivesNoAddressAndNoLeaseAndStaysInTheSubnet(t *testing.T) {
 	inform := dhcpv4.WithMessageType(dhcpv4.MessageTypeInform)
 	d := decide(ask(t, inform, dhcpv4.WithClientIP(net.IP{10, 77, 0, 200})))

@@ -34,8 +34,8 @@ func probeFrame(mac net.HardwareAddr, xid uint32) []byte {
 	return appendFrame(nil, mac, broadcastMAC, from, to, func(b []byte) []byte { return append(b, probe(mac, xid)...) })
 }
 
-// foreignServer reads which server answered somebody: one that is neither this
-// one nor a peer.
+// foreignServer reads which server answered somebody: one that is not this
+// one.
 func foreignServer(payload []byte, ours func(netip.Addr) bool) (netip.Addr, bool) {
 	m, err := dhcpv4.FromBytes(payload)
 	if err != nil || m.OpCode != dhcpv4.OpcodeBootReply {

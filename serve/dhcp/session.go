@@ -356,8 +356,8 @@ func (n *session) heard(payload []byte) {
 	}
 }
 
-// own says whether a server's address is this one's or a peer's. Where the
-// address is left to the images, it is one of the interface's.
+// own says whether a server's address is this one's. Where the address is left
+// to the images, it is one of the interface's.
 func (n *session) own(a netip.Addr) bool {
-	return n.link.has(a) || n.Config.ours(a, Machine{})
+	return n.link.has(a) || a == n.Config.ServerAddr
 }
