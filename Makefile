@@ -65,7 +65,7 @@ fuzz: ## every fuzz target for FUZZTIME each
 	.ci/fuzz $(FUZZTIME)
 
 golden: ## write the golden files anew; look at the diff before you commit it
-	RHIZOME_UPDATE_GOLDEN=1 go test -short $(PACKAGES)
+	RHIZOME_UPDATE_GOLDEN=1 go test -short -count=1 $(PACKAGES)
 
 bench: build ## figures beside real peers, as ratios: see docs/benchmarks.md
 	bench/run

@@ -17,7 +17,7 @@ import (
 	"rhizome/registry/imagefmt"
 )
 
-var update = flag.Bool("update", false, "write the golden files")
+var update = flag.Bool("update", os.Getenv("RHIZOME_UPDATE_GOLDEN") != "", "write the golden files anew")
 
 type mapTree map[string]string
 

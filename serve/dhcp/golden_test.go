@@ -14,7 +14,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", os.Getenv("RHIZOME_UPDATE_GOLDEN") != "", "write the golden files anew")
 
 // Each captured packet has a golden file beside it: what it asks, and what it
 // is answered on a Debian node, on a FreeBSD node, and by a proxy. The answer

@@ -15,7 +15,7 @@ import (
 	"rhizome/recipes"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", os.Getenv("RHIZOME_UPDATE_GOLDEN") != "", "write the golden files anew")
 
 const linuxRecipe = `
 version: 1
