@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"rhizome/cmd/rhizome-node/internal/agent"
 	"rhizome/cmd/rhizome-node/internal/prefetch"
@@ -72,6 +73,10 @@ func (p *program) run(ctx context.Context, args []string) int {
 		return p.exit(p.man())
 	}
 	for _, c := range commands() {
+		if c.name == args[0] && len(args) > 1 && (args[1] == "-h" || args[1] == "--help") {
+			p.usageOf(c)
+			return exitOK
+		}
 		if c.name == args[0] {
 			return p.exit(c.run(p, ctx, args[1:]))
 		}
@@ -91,6 +96,14 @@ func (p *program) usage() {
 	fmt.Fprintln(p.err, "usage: rhizome-node COMMAND ...")
 	for _, c := range commands() {
 		fmt.Fprintf(p.err, "  %-10s %-42s %s\n", c.name, c.args, c.short)
+	}
+}
+
+func (p *program) usageOf(c command) {
+	fmt.Fprintf(p.err, "usage: rhizome-node %s\n%s\n", strings.TrimSpace(c.name+" "+c.args), c.short)
+	if f := flagged()[c.name]; f != nil {
+		f.SetOutput(p.err)
+		f.PrintDefaults()
 	}
 }
 

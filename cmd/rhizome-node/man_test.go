@@ -45,6 +45,23 @@ func TestTheManualHasAllThatTheProgramHas(t *testing.T) {
 	}
 }
 
+// Who asks a command for help is told its arguments and flags.
+func TestEveryCommandTellsOfItself(t *testing.T) {
+	for _, c := range commands() {
+		var errs bytes.Buffer
+		if code := (&program{err: &errs}).run(t.Context(), []string{c.name, "--help"}); code != exitOK || !strings.Contains(errs.String(), c.short) {
+			t.Errorf("%s --help: code %d: %s", c.name, code, errs.String())
+		}
+		if f := flagged()[c.name]; f != nil {
+			f.VisitAll(func(o *flag.Flag) {
+				if !strings.Contains(errs.String(), "-"+o.Name) {
+					t.Errorf("%s --help does not tell of --%s", c.name, o.Name)
+				}
+			})
+		}
+	}
+}
+
 // groff warns of nothing.
 func TestTheManualIsGoodTroff(t *testing.T) {
 	groff, err := exec.LookPath("groff")
