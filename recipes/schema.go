@@ -182,7 +182,7 @@ func networkKeys() mapping[Network] {
 				set: text(func(w *Network) *string { return &w.Domain })},
 			{name: "mtu", shape: "bytes, 576 to 9216", def: "the node's own", example: "mtu: 9000", doc: "The network's MTU.",
 				set: integer(func(w *Network) *int { return &w.MTU }, 576, 9216)},
-			{name: "lease", shape: "duration", def: "serve's own", example: "lease: 12h", doc: "How long an address is given for.",
+			{name: "lease", shape: "duration", def: "1h", example: "lease: 12h", doc: "How long an address is given for.",
 				set: duration(func(w *Network) *time.Duration { return &w.Lease })},
 		},
 	}

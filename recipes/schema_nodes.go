@@ -93,7 +93,7 @@ func profileKeys() mapping[nodeDraft] {
 				set: pairs(func(n *nodeDraft) *[]KV { return &n.LoaderConf })},
 			{name: "kenv", shape: "mapping", example: "kenv: {nfs.read_size: \"8192\"}", doc: "FreeBSD: kernel environment, sent by DHCP before the loader reads a file.",
 				set: pairs(func(n *nodeDraft) *[]KV { return &n.Kenv })},
-			{name: "tmpfs", shape: "mapping of mount points to sizes", def: "see docs", example: "tmpfs: {/tmp: 256M, /srv/scratch: \"\"}", doc: "Memory file systems. An empty size is the system's default; `none` takes a default one away.",
+			{name: "tmpfs", shape: "mapping of mount points to sizes", def: "see \"What every node gets\"", example: "tmpfs: {/tmp: 256M, /srv/scratch: \"\"}", doc: "Memory file systems. An empty size is the system's default; `none` takes a default one away.",
 				set: pairs(func(n *nodeDraft) *[]KV { return &n.Tmpfs })},
 			{name: "files", shape: "mapping, folder or a list of them", example: "files: {from: nodes/n1/}", doc: "Folders copied into the node's own layer; the keys are those of a files stage.",
 				set: list(filesKeys(), func(n *nodeDraft) *[]Files { return &n.Files })},
@@ -106,14 +106,14 @@ func profileKeys() mapping[nodeDraft] {
 func secretKeys() mapping[Secret] {
 	return mapping[Secret]{
 		title: "a secret", short: "kind",
-		intro: "`ssh-host-keys` are made once per node; a `cluster-key` is 1024 random bytes, made once per cluster and path, the same on every node; a `file` is put into the store by the operator.",
+		intro: "`ssh-host-keys` are made once per node; a `cluster-key` is 1024 random bytes, made once per cluster and path, the same on every node; a `file` is put into the store by the operator (see store.md).",
 		pos:   func(s *Secret) *Pos { return &s.Pos },
 		keys: []key[Secret]{
 			{name: "kind", shape: "`ssh-host-keys`, `cluster-key` or `file`", required: true, example: "kind: file", doc: "What it is.",
 				set: oneOf(func(s *Secret) *string { return &s.Kind }, "ssh-host-keys", "cluster-key", "file")},
 			{name: "path", shape: "absolute path", def: "/etc/ssh for host keys", example: "path: /etc/munge/munge.key", doc: "Where it appears on the node.",
 				set: text(func(s *Secret) *string { return &s.Path })},
-			{name: "mode", shape: "octal mode", def: "0600", example: "mode: \"0400\"", doc: "Permission bits.",
+			{name: "mode", shape: "octal mode", def: "0600", example: "mode: \"0400\"", doc: "Permission bits; those of host keys are OpenSSH's own.",
 				set: parsed(func(s *Secret) *uint32 { return &s.Mode }, octal, "write it as \"0400\"")},
 			{name: "owner", shape: "`uid:gid`", def: "0:0", example: "owner: \"64030:64030\"", doc: "The owner, as numbers.",
 				set: func(d *decoder, n *yaml.Node, into *Secret) {

@@ -127,7 +127,7 @@ func kernelKeys() mapping[Kernel] {
 				set: texts(func(k *Kernel) *[]string { return &k.Devices })},
 			{name: "nodevices", shape: "list", def: "[]", example: "nodevices: [sound]", doc: "Devices to take away.",
 				set: texts(func(k *Kernel) *[]string { return &k.NoDevices })},
-			{name: "packages", shape: "list of names", def: "[linux-image-amd64]", example: "packages: [linux-image-cloud-amd64]", doc: "The packages that bring the kernel.",
+			{name: "packages", shape: "list of names", def: "[linux-image-ARCH]", example: "packages: [linux-image-cloud-amd64]", doc: "The packages that bring the kernel.",
 				set: texts(func(k *Kernel) *[]string { return &k.Packages })},
 			{name: "modules", shape: "list of names", def: "[]", example: "modules: [mlx5_core]", doc: "Linux: modules for the initramfs beside the shipped list. FreeBSD: the folders of sys/modules to build, instead of all.",
 				set: texts(func(k *Kernel) *[]string { return &k.Modules })},
