@@ -14,26 +14,29 @@ import (
 func TestADownloadThatStallsIsGivenUp(t *testing.T) {
 	gone := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for i := range 5 {
+		for i := range 8 {
 			if r.URL.Path == "/stalls" && i == 2 || r.URL.Path == "/silent" {
 				<-gone
 				return
 			}
 			io.WriteString(w, "x")
 			w.(http.Flusher).Flush()
-			time.Sleep(60 * time.Millisecond)
+			time.Sleep(400 * time.Millisecond)
 		}
 	}))
-	defer server.Close()
-	defer close(gone)
+	t.Cleanup(server.Close)
+	t.Cleanup(func() { close(gone) })
 	for path, want := range map[string]string{"/slow": "", "/stalls": "no byte came", "/silent": "no byte came"} {
-		body, err := downloader(200*time.Millisecond)(t.Context(), server.URL+path)
-		if err == nil {
-			_, err = io.ReadAll(body)
-			body.Close()
-		}
-		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want) || !isNetwork(err)) {
-			t.Errorf("%s: %v", path, err)
-		}
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			body, err := downloader(2*time.Second)(t.Context(), server.URL+path)
+			if err == nil {
+				_, err = io.ReadAll(body)
+				body.Close()
+			}
+			if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want) || !isNetwork(err)) {
+				t.Errorf("%s: %v", path, err)
+			}
+		})
 	}
 }

@@ -204,7 +204,7 @@ func TestARegistryThatStallsIsGivenUp(t *testing.T) {
 				<-r.Context().Done() // until the client hangs up
 				return true
 			})
-			_, err := pull(t, client(t, remote.Options{IdleTimeout: 50 * time.Millisecond, Attempts: 2}), proxy.Host()+"/web:1", l)
+			_, err := pull(t, client(t, remote.Options{IdleTimeout: time.Second, Attempts: 2}), proxy.Host()+"/web:1", l)
 			kind(t, err, remote.Stalled, "no byte moved")
 		})
 	}

@@ -117,15 +117,16 @@ func TestPathsThatCouldMeanTwoThingsAreRefused(t *testing.T) {
 // A region may take longer than the server's timeout for a request, to be listed as to
 // be read.
 func TestARegionOutlivesTheTimeoutOfARequest(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	root := w.boots("127.0.0.1")
-	w.node.config.Regions = &regions{slow: 600 * time.Millisecond}
+	w.node.config.Regions = &regions{slow: 3 * time.Second}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	m, _ := machine(netip.MustParseAddr("127.0.0.1"))
-	server := &http.Server{ReadTimeout: 200 * time.Millisecond, WriteTimeout: 200 * time.Millisecond,
+	server := &http.Server{ReadTimeout: 2 * time.Second, WriteTimeout: 2 * time.Second,
 		Handler: http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) { w.node.Handle(out, r, m) })}
 	go server.Serve(ln)
 	defer server.Close()

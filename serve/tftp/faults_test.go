@@ -161,9 +161,7 @@ func TestARequestRepeatedBeforeItIsAnsweredStartsOneTransfer(t *testing.T) {
 		c.write(appendRequest(nil, Request{Name: "/a", Mode: "octet"}))
 	}
 	s.await(t, boot.TFTPRead, 1)
-	for s.Counters.Dropped.Load() < 4 {
-		time.Sleep(time.Millisecond)
-	}
+	until(t, "the repeated requests are dropped", func() bool { return s.Counters.Dropped.Load() >= 4 })
 	if n := s.Counters.Active.Load(); n != 1 {
 		t.Errorf("%d transfers run", n)
 	}
@@ -231,9 +229,7 @@ func TestStrangersGetNothingAndCannotFloodTheLog(t *testing.T) {
 	if !strings.Contains(e.Error, "127.9.9.9") {
 		t.Errorf("event: %+v", e)
 	}
-	for s.Counters.Refused.Load()+s.Counters.Dropped.Load() < 200 {
-		time.Sleep(time.Millisecond)
-	}
+	until(t, "all requests are refused", func() bool { return s.Counters.Refused.Load()+s.Counters.Dropped.Load() >= 200 })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.events) > 3*bootspec.StrangersPerSecond {
@@ -247,9 +243,7 @@ func TestOneClientCannotTakeAllTransfers(t *testing.T) {
 		c := dial(t, s.addr)
 		c.write(appendRequest(nil, Request{Name: "/a", Mode: "octet"}))
 	}
-	for s.Counters.Requests.Load()+s.Counters.Dropped.Load() < 8 {
-		time.Sleep(time.Millisecond)
-	}
+	until(t, "all requests came", func() bool { return s.Counters.Requests.Load()+s.Counters.Dropped.Load() >= 8 })
 	if n := s.Counters.Active.Load(); n != 3 {
 		t.Errorf("%d transfers run", n)
 	}

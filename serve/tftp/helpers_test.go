@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
+	"time"
 
 	"rhizome/registry/imagefmt"
 	"rhizome/serve/boot"
@@ -124,4 +125,14 @@ func (r *running) find(kind boot.Kind, nth int) (boot.Event, bool) {
 		}
 	}
 	return boot.Event{}, false
+}
+
+// until waits for something that other goroutines bring about.
+func until(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !cond(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain until %s", what)
+		}
+	}
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // patience is how long a test waits for what must come.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // Client calls an RPC server over a connection of its own. Its methods are for
 // one goroutine.
