@@ -31,12 +31,17 @@ func TestStories(t *testing.T) {
 	})
 }
 
-// condition answers [netns]: may this user have a network of its own here?
+// condition answers [netns]: may this user have a network of its own here? In CI
+// it must, or lines of the stories would be passed over without a word.
 func condition(name string) (bool, error) {
 	if name != "netns" {
 		return false, fmt.Errorf("there is no condition %q", name)
 	}
-	return exec.Command("unshare", "-rn", "true").Run() == nil, nil
+	err := exec.Command("unshare", "-rn", "true").Run()
+	if err != nil && os.Getenv("CI") == "true" {
+		return false, fmt.Errorf("no network namespace can be made here: %w", err)
+	}
+	return err == nil, nil
 }
 
 // exits runs a command and wants one exit code: exits 2 rhizome lint bad.yaml

@@ -31,7 +31,7 @@ func Docker(t testing.TB, binary string, settings ...string) *Registry {
 	t.Helper()
 	program, err := exec.LookPath(binary)
 	if err != nil {
-		t.Skipf("skipped: %s is not installed (apt install docker-registry)", binary)
+		t.Skipf("skipped: %s is not installed (.ci/setup brings it)", binary)
 	}
 	dir := t.TempDir()
 	config := filepath.Join(dir, "config.yml")

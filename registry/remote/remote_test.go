@@ -93,10 +93,10 @@ func registries(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{"Debian's docker-registry": "docker-registry"}
 	cache, err := os.UserCacheDir()
-	v3 := filepath.Join(cache, "rhizome-tools", "registry")
-	if _, statErr := os.Stat(v3); err == nil && statErr == nil {
-		all["distribution v3"] = v3
+	if err != nil {
+		t.Fatal(err)
 	}
+	all["distribution v3"] = filepath.Join(cache, "rhizome-tools", "registry")
 	return all
 }
 
