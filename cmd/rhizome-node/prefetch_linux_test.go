@@ -196,7 +196,7 @@ func (c *cluster) start() {
 // await waits until something is so.
 func (c *cluster) await(what string, so func() bool) {
 	c.Helper()
-	for range 1500 {
+	for range 6000 {
 		if so() {
 			return
 		}
