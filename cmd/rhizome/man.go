@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,10 +26,29 @@ func (a *app) manCommand() *cobra.Command {
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
 				return fmt.Errorf("making the folder for the manual: %w", err)
 			}
-			// No date: the same version writes the same pages.
-			never := time.Unix(0, 0).UTC()
-			cmd.Root().DisableAutoGenTag = true
-			return doc.GenManTree(cmd.Root(), &doc.GenManHeader{Title: "RHIZOME", Section: "1", Source: "rhizome " + version, Manual: "rhizome", Date: &never}, args[0])
+			return writeManual(cmd.Root(), args[0])
 		},
 	}
+}
+
+// writeManual writes the page of a verb and those of its own verbs. A page has no
+// date, so that the same version writes the same pages: cobra's has one always.
+func writeManual(cmd *cobra.Command, dir string) error {
+	for _, c := range cmd.Commands() {
+		if !c.IsAvailableCommand() || c.IsAdditionalHelpTopicCommand() {
+			continue
+		}
+		if err := writeManual(c, dir); err != nil {
+			return err
+		}
+	}
+	never := time.Unix(0, 0).UTC()
+	cmd.DisableAutoGenTag = true
+	var page bytes.Buffer
+	if err := doc.GenMan(cmd, &doc.GenManHeader{Section: "1", Source: "rhizome " + version, Manual: "rhizome", Date: &never}, &page); err != nil {
+		return err
+	}
+	text := bytes.Replace(page.Bytes(), []byte(`"Jan 1970"`), []byte(`""`), 1)
+	name := strings.ReplaceAll(cmd.CommandPath(), " ", "-") + ".1"
+	return os.WriteFile(filepath.Join(dir, name), text, 0o644)
 }
