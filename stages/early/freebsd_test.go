@@ -1,6 +1,7 @@
 package early
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 var update = flag.Bool("update", os.Getenv("RHIZOME_UPDATE_GOLDEN") != "", "write the golden files anew")
@@ -35,7 +37,7 @@ const stub = `#!/bin/sh
 name=${0##*/}
 echo "$name $*" | sed "s#$TOP##g" >>"$LOG"
 case "$name $*" in
-$FAIL) echo "$name: it fails" >&2; exit 1 ;;
+$FAIL) echo "$name: it fails" >&2; [ -z "$FILES" ] || seq -f "$name: file %.0f: No space left on device" "$FILES" >&2; exit 1 ;;
 esac
 case "$name $*" in
 "kenv -q boot.nfsroot.server") echo 10.77.0.1 ;;
@@ -126,7 +128,10 @@ func runFreeBSD(t *testing.T, conf, fail string, withNode bool, env ...string) s
 		}
 	}
 	log := filepath.Join(top, "log")
-	cmd := exec.Command("sh", top+"/early.sh", "autoboot")
+	ctx, stop := context.WithTimeout(t.Context(), patience)
+	defer stop()
+	cmd := exec.CommandContext(ctx, "sh", top+"/early.sh", "autoboot")
+	cmd.WaitDelay = time.Second
 	cmd.Env = []string{"LOG=" + log, "TOP=" + top, "FAIL=" + fail}
 	cmd.Env = append(cmd.Env, env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -221,6 +226,14 @@ func TestWithoutRhizomeNodeFreeBSDGoesOn(t *testing.T) {
 		if !strings.Contains(log, want) {
 			t.Errorf("no %q in\n%s", want, log)
 		}
+	}
+}
+
+// The same as in TestACommandThatSaysMuchDoesNotHoldDebiansBoot.
+func TestACommandThatSaysMuchDoesNotHoldFreeBSDsBoot(t *testing.T) {
+	log := runFreeBSD(t, "root='nfs'\netc='volatile'\n"+freebsdTmpfs, "tar -C * -xpf *", true, "FILES=5000")
+	if _, told := calls(log); len(told) > 5000 || !strings.Contains(told, "tmpfs /var\tfailed\ttar: it fails tar: file 1:") || !strings.Contains(told, "etc volatile\tfailed\ttar:") {
+		t.Errorf("it told\n%.2000s", told)
 	}
 }
 

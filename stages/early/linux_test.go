@@ -1,11 +1,13 @@
 package early
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // linuxStub stands for each command that Debian's script calls.
@@ -14,7 +16,7 @@ name=${0##*/}
 case "$name $*" in "tar "*-xpf*) cat >/dev/null ;; esac
 echo "$name $*" | sed "s#$TOP##g" >>"$LOG"
 case "$name $*" in
-$FAIL) echo "$name:  it fails" >&2; exit 1 ;;
+$FAIL) echo "$name:  it fails" >&2; [ -z "$FILES" ] || seq -f "$name: file %.0f: No space left on device" "$FILES" >&2; exit 1 ;;
 "rhizome-node early")
 	echo "  read ahead: $(cat "$TOP/bdi/0:20/read_ahead_kb")" >>"$LOG"
 	while read -r line; do
@@ -23,6 +25,7 @@ $FAIL) echo "$name:  it fails" >&2; exit 1 ;;
 		hello*) cp "$TOP/plan" "$TOP/run/rhizome/plan"; echo ok "node n1 of web" ;;
 		fill*) echo "$FILL" ;;
 		ram*) echo "$RAM" ;;
+		*tmpfs*) [ -z "$DIES" ] || exit 1 ;;
 		end) break ;;
 		esac
 	done ;;
@@ -33,6 +36,9 @@ exit 0
 
 const linuxPlan = "plan_root='%'\nplan_etc='10.77.0.1:/cow/n1/etc'\nplan_persist='10.77.0.1:/persist/n1'\nplan_shared='10.77.0.1:/shared/web'\n"
 
+// patience is how long a script may take here: it would hang for ever.
+const patience = 30 * time.Second
+
 // knob is how far the kernel reads ahead on the root.
 const knob = "bdi/0:20/read_ahead_kb"
 
@@ -40,6 +46,10 @@ const knob = "bdi/0:20/read_ahead_kb"
 type linuxRun struct {
 	conf, fail, fill, ram string
 	withoutNode           bool
+	// dies has rhizome-node end at the first that it hears of a tmpfs.
+	dies string
+	// files is how many lines a command that fails says besides.
+	files string
 }
 
 // run runs the script over stubs and returns what it called, in order.
@@ -94,8 +104,11 @@ func (c linuxRun) run(t *testing.T) string {
 		t.Fatal(err)
 	}
 	log := filepath.Join(top, "log")
-	cmd := exec.Command("sh", top+"/early.sh", "splash")
-	cmd.Env = []string{"LOG=" + log, "TOP=" + top, "FAIL=" + c.fail, "FILL=" + c.fill, "RAM=" + c.ram}
+	ctx, stop := context.WithTimeout(t.Context(), patience)
+	defer stop()
+	cmd := exec.CommandContext(ctx, "sh", top+"/early.sh", "splash")
+	cmd.WaitDelay = time.Second
+	cmd.Env = []string{"LOG=" + log, "TOP=" + top, "FAIL=" + c.fail, "FILL=" + c.fill, "RAM=" + c.ram, "FILES=" + c.files, "DIES=" + c.dies}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("the kernel would panic: %v\n%s", err, out)
@@ -137,5 +150,30 @@ func TestDebiansScriptAlwaysComesToInit(t *testing.T) {
 			}
 			golden(t, "linux-"+name+".golden", log)
 		})
+	}
+}
+
+// A tmpfs that is too small for /var makes tar name every file that did not fit:
+// more than a fifo holds, and more than rhizome-node takes in a line. What is told
+// is the beginning of it.
+func TestACommandThatSaysMuchDoesNotHoldDebiansBoot(t *testing.T) {
+	conf := "root='nfs'\n" + linuxTmpfs
+	does, told, _ := strings.Cut(linuxRun{conf: conf, fail: "tar -C * -xpf -", files: "5000"}.run(t), "# told to rhizome-node\n")
+	for line := range strings.Lines(does + told) {
+		if len(line) > 1000 {
+			t.Errorf("a line has %d bytes: %.100s", len(line), line)
+		}
+	}
+	if !strings.Contains(told, "tmpfs /var\tfailed\ttar: it fails tar: file 1:") {
+		t.Errorf("it told\n%.2000s", told)
+	}
+}
+
+// An agent that ended reads no more: what is told to it must not fill its fifo.
+func TestMuchToTellADeadProgramDoesNotHoldDebiansBoot(t *testing.T) {
+	conf := "root='nfs'\ntmpfs='" + strings.Repeat("0755 - /a/place\n", 300) + "'\n"
+	log := linuxRun{conf: conf, fail: "mount -t tmpfs *", files: "20", dies: "yes"}.run(t)
+	if !strings.Contains(log, "\ninit splash\n") {
+		t.Errorf("init did not run:\n%s", log)
 	}
 }

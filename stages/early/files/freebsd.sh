@@ -33,7 +33,10 @@ plan_root='' plan_layers=0 plan_folders='' plan_etc='' plan_persist='' plan_shar
 say() { echo "rhizome-early: $*" >/dev/console; }
 
 # report STEP STATE MESSAGE: to the console, but for beginnings, and the server.
+# tar(1) and cp(1) name every file that did not fit: what the server takes of a
+# message is enough, and a long one would fill the fifo.
 report() {
+	set -- "$1" "$2" "$(printf '%.400s' "$3")"
 	[ "$2" = begin ] || say "$1: $2${3:+: $3}"
 	if [ -n "$agent" ]; then
 		printf 'report\t%s\t%s\t%s\n' "$1" "$2" "$3" >&3
@@ -86,6 +89,8 @@ agent_start() {
 		exec <"$here/ask" >"$here/answer" 3>&- 4>&-
 		"$node" early
 		echo gone
+		# Whoever tells more does not wait for a fifo that nobody empties.
+		while read -r _; do :; done
 	) &
 	agent=yes
 	if ask "hello $server"; then

@@ -26,7 +26,10 @@ say() { printf 'rhizome-early: %s\n' "$*"; }
 tell() { [ -z "$agent" ] || printf '%s\n' "$1" >&3; }
 
 # report STEP STATE MESSAGE: to the console, but for beginnings, and the server.
+# tar(1) and cp(1) name every file that did not fit: what the server takes of a
+# message is enough, and a long one would fill the fifo.
 report() {
+	set -- "$1" "$2" "$(printf '%.400s' "$3")"
 	[ "$2" = begin ] || say "$1: $2${3:+: $3}"
 	tell "report	$1	$2	$3"
 }
@@ -100,6 +103,8 @@ agent_start() {
 		exec <"$here/ask" >"$here/answer" 3>&- 4>&-
 		"$node" early
 		echo gone
+		# Whoever tells more does not wait for a fifo that nobody empties.
+		while read -r _; do :; done
 	) &
 	agent=yes
 	ask "hello $server"
