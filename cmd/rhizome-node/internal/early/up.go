@@ -30,7 +30,7 @@ func tellUp(ctx context.Context, console io.Writer) error {
 	}
 	var err error
 	for try := range upTries {
-		if err = upOnce(ctx, dir); err == nil || !agent.IsNetwork(err) {
+		if _, err = upOnce(ctx, dir); err == nil || !agent.IsNetwork(err) {
 			return err
 		}
 		if try == 0 {
@@ -43,23 +43,22 @@ func tellUp(ctx context.Context, console io.Writer) error {
 	return err
 }
 
-func upOnce(ctx context.Context, dir string) error {
+func upOnce(ctx context.Context, dir string) (next time.Duration, err error) {
 	c, err := agent.Find(dir)
 	if err != nil {
-		return err
+		return nodeapi.DefaultHeartbeat, err
 	}
 	if c.Token == "" {
 		boot, err := c.Boot(ctx)
 		if err != nil {
-			return err
+			return nodeapi.DefaultHeartbeat, err
 		}
 		c.Token = boot.Token
 		if err := agent.Save(dir, c.Server, c.Token); err != nil {
-			return err
+			return nodeapi.DefaultHeartbeat, err
 		}
 	}
-	_, err = c.Up(ctx, state(dir))
-	return err
+	return c.Up(ctx, state(dir))
 }
 
 // heartbeat tells that the node lives, until it is ended. A server that is away
@@ -88,10 +87,15 @@ func word(err error) string {
 	return err.Error()
 }
 
+// beat is one heartbeat. A node without a token has told nothing yet: the server
+// was away for longer than "up" tries.
 func beat(ctx context.Context, dir string) (time.Duration, error) {
 	c, err := agent.Find(dir)
 	if err != nil {
 		return nodeapi.DefaultHeartbeat, err
+	}
+	if c.Token == "" {
+		return upOnce(ctx, dir)
 	}
 	return c.Heartbeat(ctx, state(dir))
 }
