@@ -82,7 +82,7 @@ type system interface {
 	// an error of reading after a while.
 	NFS(export, dir string) error
 	// Mounted says whether something is mounted there already, other than by
-	// Overlay.
+	// Overlay, or below.
 	Mounted(dir string) bool
 	// Behind puts this process behind all others that want the CPU.
 	Behind() error

@@ -67,12 +67,13 @@ func meminfo(data []byte, name string) int64 {
 	return 0
 }
 
-// Tmpfs mounts tmpfs(5).
+// Tmpfs mounts tmpfs(5). Nobody but root gets into it but by what is laid over the
+// root: a part of a bundle may have a file without the closed folders around it.
 func (realSystem) Tmpfs(dir string, size int64) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	return unix.Mount("rhizome-bundle", dir, "tmpfs", unix.MS_NODEV, fmt.Sprintf("mode=0755,nr_inodes=0,size=%d", size))
+	return unix.Mount("rhizome-bundle", dir, "tmpfs", unix.MS_NODEV, fmt.Sprintf("mode=0700,nr_inodes=0,size=%d", size))
 }
 
 // overlaySource is what our overlays are mounted from, as mount(8) shows it.
@@ -104,15 +105,22 @@ func (realSystem) NFS(export, dir string) error {
 // Unmount lets go of what is mounted, now or when its last user is gone.
 func (realSystem) Unmount(dir string) error { return unix.Unmount(dir, unix.MNT_DETACH) }
 
-// Mounted reads proc(5), /proc/self/mounts: what was mounted last comes last.
-func (realSystem) Mounted(dir string) bool {
-	other := false
-	for _, m := range mounts() {
-		if m[1] == dir {
-			other = !ours(m)
+// Mounted reads proc(5), /proc/self/mounts.
+func (realSystem) Mounted(dir string) bool { return mounted(mounts(), dir) }
+
+// mounted goes by what was mounted last on a folder, and by all that lies below
+// it, which would be hidden: a tmpfs or an export of the node's own.
+func mounted(list [][]string, dir string) bool {
+	on, below := false, false
+	for _, m := range list {
+		switch {
+		case m[1] == dir:
+			on = !ours(m)
+		case strings.HasPrefix(m[1], dir+"/"):
+			below = true
 		}
 	}
-	return other
+	return on || below
 }
 
 // ours says whether a mount was made by Overlay.
