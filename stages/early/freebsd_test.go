@@ -41,6 +41,7 @@ $FAIL) echo "$name: it fails" >&2; [ -z "$FILES" ] || seq -f "$name: file %.0f: 
 esac
 case "$name $*" in
 "kenv -q boot.nfsroot.server") echo 10.77.0.1 ;;
+"mount -p") printf '10.77.0.1:/persist/f1\t%s\tnfs\trw\t0 0\n' "${INSIDE:-/persist}" ;;
 "kenv -q boot.nfsroot.path") echo /nodes/f1 ;;
 "tar -tf "*) printf '%s\n' etc/ etc/.wh.motd .wh.gone usr/lib/.wh..wh..opq ;;
 "rhizome-node early")
@@ -217,6 +218,15 @@ func TestFreeBSDsScriptDoesNotWaitForASlowBundle(t *testing.T) {
 	}
 	if _, told := calls(log); !strings.Contains(told, "precache\tok\ttarfs") {
 		t.Errorf("the server was told\n%s", told)
+	}
+}
+
+// A bundle that comes later hides nothing that the node mounted meanwhile.
+func TestFreeBSDsLateBundleHidesNoMount(t *testing.T) {
+	log := runFreeBSD(t, "root='precache'\n"+freebsdTmpfs, "-", true, "BUNDLE=later the link is slow", "THEN=ok", "INSIDE=/usr/lib/data")
+	const want = "precache: ok: tarfs: /usr/bin; /usr/lib stays as it is: something is mounted in it"
+	if !strings.Contains(log, want) || strings.Contains(log, "mount -t nullfs -o ro /var/run/rhizome/bundle/usr/lib") {
+		t.Errorf("no %q in\n%s", want, log)
 	}
 }
 

@@ -177,3 +177,11 @@ func TestMuchToTellADeadProgramDoesNotHoldDebiansBoot(t *testing.T) {
 		t.Errorf("init did not run:\n%s", log)
 	}
 }
+
+// What tar cannot read it fills with zeros or leaves out: such a /var is none.
+func TestAVarThatCannotBeReadStaysTheImages(t *testing.T) {
+	log := linuxRun{conf: "root='nfs'\n" + linuxTmpfs, fail: "tar -C /var *"}.run(t)
+	if !strings.Contains(log, "tmpfs /var: failed: tar: it fails copying /var from the image did not succeed") || strings.Contains(log, "--move /run/rhizome/new /var") {
+		t.Errorf("it did\n%s", log)
+	}
+}

@@ -180,6 +180,16 @@ bundle_read() {
 	fi
 }
 
+# holds_mount FOLDER: something is mounted in it, which would be hidden.
+holds_mount() {
+	mount -p | {
+		while read -r _ on _; do
+			case $on in "$1"/*) exit 0 ;; esac
+		done
+		exit 1
+	}
+}
+
 # lay_bundle puts the bundle's folders over the root's: by tarfs on the blob as it
 # is, else unpacked.
 lay_bundle() {
@@ -200,7 +210,10 @@ lay_bundle() {
 	fi
 	laid='' state=ok
 	while IFS= read -r folder; do
-		if [ -d "$here/bundle$folder" ] && mount -t nullfs -o ro "$here/bundle$folder" "$folder" 2>"$here/why"; then
+		# What the node mounted while the bundle came.
+		if [ -n "$later" ] && holds_mount "$folder"; then
+			note="${note:+$note; }$folder stays as it is: something is mounted in it"
+		elif [ -d "$here/bundle$folder" ] && mount -t nullfs -o ro "$here/bundle$folder" "$folder" 2>"$here/why"; then
 			laid="$laid $folder"
 		else
 			state=failed

@@ -175,8 +175,10 @@ one_tmpfs() {
 # without caches: a thousand small files would be most calls of a boot.
 fill_var() {
 	if [ -x /usr/bin/tar ] || [ -x /bin/tar ]; then
-		tar -C /var --exclude='./lib/dpkg/*' --exclude='./cache/*/*' --exclude='./lib/apt/lists/*' --numeric-owner -cf - . |
-			tar -C "$1" --numeric-owner -xpf -
+		{
+			tar -C /var --exclude='./lib/dpkg/*' --exclude='./cache/*/*' --exclude='./lib/apt/lists/*' --numeric-owner -cf - . ||
+				: >"$here/unread"
+		} | tar -C "$1" --numeric-owner -xpf - && [ ! -e "$here/unread" ]
 	else
 		cp -a /var/. "$1/"
 	fi
