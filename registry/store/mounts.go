@@ -30,6 +30,9 @@ func (s *Store) SetMounted(cluster, node string, manifest digest.Digest) error {
 	if err := s.fs.MkdirAll(s.path(dirMounts, cluster), 0o700); err != nil {
 		return fmt.Errorf("noting what the node %q has mounted: %w", node, durable.Hint(err))
 	}
+	if err := s.fs.SyncDir(s.path(dirMounts)); err != nil { // the name of a new cluster's folder
+		return fmt.Errorf("noting what the node %q has mounted: %w", node, durable.Hint(err))
+	}
 	m := Mount{Cluster: cluster, Node: node, Manifest: manifest, Since: s.now().UTC()}
 	return s.writeJSON(filepath.Join(dirMounts, cluster, node+".json"), m)
 }
