@@ -85,7 +85,7 @@ func (s *Store) GC(ctx context.Context, o GCOptions) (GCReport, error) {
 		}
 		defer release()
 	}
-	c := collection{s: s, o: o.withDefaults(), report: GCReport{DryRun: o.DryRun}, needed: map[digest.Digest]bool{}}
+	c := collection{s: s, o: o.withDefaults(), report: GCReport{DryRun: o.DryRun}, needed: map[digest.Digest]bool{}, strange: map[digest.Digest]bool{}}
 	if err := c.run(ctx); err != nil {
 		return c.report, fmt.Errorf("collecting garbage: %w", err)
 	}
@@ -108,7 +108,9 @@ type collection struct {
 	o      GCOptions
 	report GCReport
 	needed map[digest.Digest]bool
-	before time.Time // what was used later stays
+	// strange are documents that were searched for what they name.
+	strange map[digest.Digest]bool
+	before  time.Time // what was used later stays
 }
 
 func (c *collection) run(ctx context.Context) error {
@@ -324,12 +326,15 @@ func (c *collection) markRoot(ctx context.Context, r root) error {
 }
 
 func (c *collection) mark(ctx context.Context, d ocispec.Descriptor, why string) error {
+	if !layout.IsManifest(d.MediaType) {
+		return c.markStrange(ctx, d, why)
+	}
 	return c.s.images.Walk(ctx, d, func(d ocispec.Descriptor, err error) error {
 		c.needed[d.Digest] = true
 		if err != nil {
-			return fmt.Errorf("reading what %s needs: %w: mend it (rhizome verify --repair) or give it up (rhizome untag) first", why, err)
+			return unreadable(why, err)
 		}
-		return nil
+		return c.markListed(ctx, d, why)
 	})
 }
 
