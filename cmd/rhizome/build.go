@@ -26,8 +26,10 @@ import (
 // takes.
 type builder struct {
 	recipe *recipes.Recipe
-	stages []pipeline.Stage
-	store  builderStore
+	// partial says that the recipe lacks some of its nodes (--node).
+	partial bool
+	stages  []pipeline.Stage
+	store   builderStore
 	// cache is the store, with the registries of --cache-from behind it.
 	cache pipeline.Store
 	link  registry.Link
@@ -99,7 +101,7 @@ func (a *app) builder(ctx context.Context, name string, f buildFlags) (*builder,
 		return nil, err
 	}
 	b := &builder{
-		recipe: some, stages: withoutOthers(list, some), store: builderStore{s},
+		recipe: some, partial: len(some.Nodes) < len(r.Nodes), stages: withoutOthers(list, some), store: builderStore{s},
 		env: pipeline.Env{Jobs: f.jobs, Epoch: r.Epoch, Cache: cache, Programs: programs, Lock: lock, Events: a.term.build, Log: a.term.logger(), Restore: stages.Restore},
 	}
 	return b, a.connect(ctx, b, f)
@@ -181,7 +183,10 @@ func (a *app) buildCommand() *cobra.Command {
 		Long: `Build what the cache lacks, write the layers and the cluster image to the
 store, and print the index digest as the last line.
 
-RECIPE is a file, or the name of a shipped recipe (debian-demo, say).`,
+RECIPE is a file, or the name of a shipped recipe (debian-demo, say).
+
+With --node the image has some of the nodes alone. It gets the names of --tag,
+and without any no name: the recipe's own goes on to mean the whole cluster.`,
 		Args: exact(1, "one recipe"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkBuild(tags, flags.jobs); err != nil {
@@ -195,7 +200,7 @@ RECIPE is a file, or the name of a shipped recipe (debian-demo, say).`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringArrayVarP(&tags, "tag", "t", nil, "name the image NAME:TAG in the store (default: the recipe's name and \"latest\")")
+	f.StringArrayVarP(&tags, "tag", "t", nil, "name the image NAME:TAG in the store (default: the recipe's name and \"latest\"; with --node none)")
 	flags.addFrom(cmd)
 	flags.addTo(cmd)
 	flags.add(cmd)
@@ -228,7 +233,7 @@ func (a *app) build(ctx context.Context, b *builder, tags []string, cacheTo stri
 			return err
 		}
 	}
-	if len(tags) == 0 {
+	if len(tags) == 0 && !b.partial {
 		tags = []string{b.recipe.Name + ":latest"}
 	}
 	var needs []digest.Digest
@@ -257,6 +262,9 @@ func (a *app) build(ctx context.Context, b *builder, tags []string, cacheTo stri
 			return err
 		}
 		a.term.note("tagged   %s", t)
+	}
+	if len(tags) == 0 {
+		a.term.note("untagged it has some of the nodes alone, so %s:latest stays what it was; --tag names it, gc removes it", b.recipe.Name)
 	}
 	if cacheTo != "" {
 		if err := a.pushCache(ctx, b.link, to, p); err != nil {
