@@ -109,6 +109,7 @@ something; 130 interrupted.`,
 	root.SetVersionTemplate("rhizome {{.Version}}\n")
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
+	strictGroup(root) // cobra finds a verb that is not there by itself, but for an empty one
 	for _, cmd := range root.Commands() {
 		strictGroup(cmd)
 	}
