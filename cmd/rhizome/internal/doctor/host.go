@@ -48,7 +48,9 @@ type Limits struct {
 
 const (
 	// filesBase are layers, sockets and the store's own files; a node has
-	// connections, and files of its writable exports.
+	// connections, and files of its writable exports that are in use. What
+	// serve/volume keeps open beyond that (fileCache) it closes when descriptors
+	// run out.
 	filesBase    = 256
 	filesPerNode = 16
 	// besides is what serve takes beside the frame cache.
