@@ -94,9 +94,10 @@ func (l Link) PullStage(ctx context.Context, repo ref.Reference, key digest.Dige
 	return err
 }
 
-// PushStage gives a repository the result of a key, unless it has one.
-func (l Link) PushStage(ctx context.Context, repo ref.Reference, key digest.Digest, result []byte, layers []ocispec.Descriptor) (pushed bool, err error) {
-	if _, ok, err := l.FindStage(ctx, repo, key); ok || err != nil {
+// PushStage gives a repository the result of a key, unless it has one that is
+// as good.
+func (l Link) PushStage(ctx context.Context, repo ref.Reference, key digest.Digest, result []byte, layers []ocispec.Descriptor, asGood func(has []byte) bool) (pushed bool, err error) {
+	if has, ok, err := l.FindStage(ctx, repo, key); err != nil || ok && asGood(has) {
 		return false, err
 	}
 	d, err := l.stageManifest(ctx, key, result, layers)

@@ -114,7 +114,7 @@ func (a *app) pushCache(ctx context.Context, link registry.Link, to ref.Referenc
 		for _, l := range s.Result.Layers {
 			layers = append(layers, l.Descriptor)
 		}
-		ok, err := link.PushStage(ctx, to, s.Key, data, layers)
+		ok, err := link.PushStage(ctx, to, s.Key, data, layers, asGood(s))
 		if err != nil {
 			return fmt.Errorf("giving the result of stage %q to the cache: %w", s.Info.Name, err)
 		}
@@ -124,4 +124,13 @@ func (a *app) pushCache(ctx context.Context, link registry.Link, to ref.Referenc
 	}
 	a.term.note("cached   %d of %d stages were new to %s", pushed, len(p.Steps), to.Repository())
 	return nil
+}
+
+// asGood says whether a repository's result of a step spares as much as the step's
+// own. One of another epoch does not: whoever finds it writes every layer again.
+func asGood(s *pipeline.Step) func([]byte) bool {
+	return func(has []byte) bool {
+		r, ok := readResult(has)
+		return ok && (s.Info.Whole || r.Epoch == s.Result.Epoch)
+	}
 }

@@ -286,6 +286,24 @@ func TestTheCacheCarriedToAnEmptyStoreGivesHitsOnly(t *testing.T) {
 	if _, said := two.must("plan", recipe); strings.Contains(said, "miss") {
 		t.Errorf("afterwards the store knows it by itself:\n%s", said)
 	}
+	redatedCache(t, one, recipe, cache)
+}
+
+// Another epoch is the same key: its results used to stay out of the cache, so
+// that each empty store dated every layer anew.
+func redatedCache(t *testing.T, one desk, recipe, cache string) {
+	t.Helper()
+	text, err := os.ReadFile(recipe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, recipe, strings.Replace(string(text), "2026-11-01", "2026-11-02", 1), 0o644)
+	if _, said := one.must("build", "--plain-http", "--progress", "plain", "--cache-to", cache, recipe); strings.Contains(said, "0 of 5 stages were new") {
+		t.Errorf("pushed with another epoch: %s", said)
+	}
+	if _, said := newDesk(t).must("plan", "--plain-http", "--cache-from", cache, recipe); strings.Contains(said, "another epoch") {
+		t.Errorf("planned with another epoch:\n%s", said)
+	}
 }
 
 func TestACacheThatIsNoneIsRefusedByName(t *testing.T) {
