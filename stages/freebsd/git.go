@@ -110,5 +110,5 @@ func checkoutInto(ctx context.Context, dir, url, commit string) error {
 			return fmt.Errorf("fetching commit %s of %q: %w; is the commit there, and is the repository reachable from here?", commit, url, err)
 		}
 	}
-	return os.Rename(part, dir)
+	return settle(part, dir, syncTree)
 }

@@ -91,7 +91,7 @@ func (t *Toolchest) make(ctx context.Context, env Env, p *Project) error {
 	if err := env.Runner().Run(ctx, "kernel-toolchain", t.Build.Command("kernel-toolchain")); err != nil {
 		return err
 	}
-	return os.WriteFile(done, nil, 0o644)
+	return markDone(t.dir, done, syncTree)
 }
 
 // userland are the folders in which "make distribution" finds files for /etc.
