@@ -386,7 +386,7 @@ func (c *cluster) holding(node int, script string, options ...string) (*exec.Cmd
 	defer out.Close()
 	inside := filepath.Join(c.dir, fmt.Sprintf("inside%d", node))
 	args := append(append([]string{"prefetch"}, options...), c.src(), "--", "sh", "-c",
-		fmt.Sprintf("cd %s; touch %s; while ! [ -e %s/go ]; do sleep 0.02; done; %s", c.src(), inside, c.dir, script))
+		fmt.Sprintf("cd %s; touch %s; while [ -e %s ] && ! [ -e %s/go ]; do sleep 0.02; done; %s", c.src(), inside, inside, c.dir, script))
 	cmd := c.command(node, args...)
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
