@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -150,13 +149,13 @@ func changedImages(s *store.Store) ([]store.Need, error) {
 
 // changedNodes lists the nodes that ever had a writable export, as CLUSTER/NODE.
 func changedNodes(s *store.Store) ([]string, error) {
-	clusters, err := entries(s, cowDir)
+	clusters, err := s.Names(cowDir, "")
 	if err != nil {
 		return nil, err
 	}
 	var nodes []string
 	for _, c := range clusters {
-		names, err := entries(s, cowDir, c)
+		names, err := s.Names(filepath.Join(cowDir, c), "")
 		if err != nil {
 			return nil, err
 		}
@@ -165,23 +164,6 @@ func changedNodes(s *store.Store) ([]string, error) {
 		}
 	}
 	return nodes, nil
-}
-
-// entries lists a folder of the store, sorted: no glob, for the store's own path
-// may hold what means something to one.
-func entries(s *store.Store, folder ...string) ([]string, error) {
-	list, err := os.ReadDir(filepath.Join(append([]string{s.Dir()}, folder...)...))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("listing a folder of the store: %w", err)
-	}
-	names := make([]string, len(list))
-	for i, e := range list {
-		names[i] = e.Name()
-	}
-	return names, nil
 }
 
 // findChanges finds a node's folder by its name, alone or behind its cluster's.

@@ -25,7 +25,7 @@ const maxEventLine = 1 << 20
 // readEvents hands a cluster's events of the last days to use, in order. A line
 // that cannot be read, such as one that a crash cut, is passed over.
 func readEvents(s *store.Store, cluster string, use func(boot.Event)) error {
-	files, err := entries(s, "events", cluster)
+	files, err := s.Names(filepath.Join("events", cluster), "")
 	if err != nil {
 		return err
 	}
@@ -62,4 +62,4 @@ func readEventFile(name string, use func(boot.Event)) error {
 }
 
 // eventClusters lists the clusters that serve has seen machines of.
-func eventClusters(s *store.Store) ([]string, error) { return entries(s, "events") }
+func eventClusters(s *store.Store) ([]string, error) { return s.Names("events", "") }

@@ -340,7 +340,7 @@ func (c *collection) mark(ctx context.Context, d ocispec.Descriptor, why string)
 
 // cachedSteps forgets old results and marks the layers of the others.
 func (c *collection) cachedSteps() error {
-	files, err := c.s.names(dirCache, ".json")
+	files, err := c.s.Names(dirCache, ".json")
 	if err != nil {
 		return err
 	}
@@ -418,7 +418,7 @@ func (c *collection) sweepBlob(b layout.Stored) error {
 // sweepDerived removes copies of layers that went, and files that no note
 // names: a crash came between the two.
 func (c *collection) sweepDerived() error {
-	files, err := c.s.names(dirDerived, ".tar.zst")
+	files, err := c.s.Names(dirDerived, ".tar.zst")
 	if err != nil {
 		return err
 	}

@@ -101,7 +101,7 @@ func (s *Store) liveLeases() ([]LeaseInfo, error) {
 	if s.readOnly {
 		return s.Leases()
 	}
-	files, err := s.names(dirLeases, ".json")
+	files, err := s.Names(dirLeases, ".json")
 	if err != nil {
 		return nil, err
 	}

@@ -51,7 +51,7 @@ func (s *Store) ClearMounted(cluster, node string) error {
 
 // Mounts lists what nodes have mounted.
 func (s *Store) Mounts() ([]Mount, error) {
-	clusters, err := s.names(dirMounts, "")
+	clusters, err := s.Names(dirMounts, "")
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func (s *Store) Mounts() ([]Mount, error) {
 
 // addMounts appends what the nodes of one cluster have mounted.
 func (s *Store) addMounts(mounts []Mount, folder string) ([]Mount, error) {
-	files, err := s.names(folder, ".json")
+	files, err := s.Names(folder, ".json")
 	if err != nil {
 		return nil, err
 	}

@@ -91,7 +91,7 @@ func (s *Store) Pins(cluster string) (Pins, error) {
 
 // Clusters lists the names that pins were made for.
 func (s *Store) Clusters() ([]string, error) {
-	names, err := s.names(dirPins, ".json")
+	names, err := s.Names(dirPins, ".json")
 	for i, f := range names {
 		names[i] = strings.TrimSuffix(f, ".json")
 	}

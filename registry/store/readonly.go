@@ -10,7 +10,7 @@ import (
 
 // Leases lists the leases that somebody holds, and removes none.
 func (s *Store) Leases() ([]LeaseInfo, error) {
-	files, err := s.names(dirLeases, ".json")
+	files, err := s.Names(dirLeases, ".json")
 	if err != nil {
 		return nil, err
 	}

@@ -55,7 +55,7 @@ func readRange(path string, off, n int64) ([]byte, error) {
 
 // copyOf finds a seekable copy by its own digest.
 func (s *Store) copyOf(d digest.Digest) (Derived, bool) {
-	notes, err := s.names(dirDerived, ".json")
+	notes, err := s.Names(dirDerived, ".json")
 	if err != nil {
 		return Derived{}, false
 	}

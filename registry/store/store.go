@@ -178,10 +178,10 @@ func (s *Store) readJSON(name string, v any) error {
 	return nil
 }
 
-// names lists what a folder of the store holds whose name ends so, sorted. It is
+// Names lists what a folder of the store holds whose name ends so, sorted. It is
 // no glob: the store's own path may hold letters that mean something to one, and
 // a folder that cannot be read is not an empty one.
-func (s *Store) names(folder, suffix string) ([]string, error) {
+func (s *Store) Names(folder, suffix string) ([]string, error) {
 	entries, err := os.ReadDir(s.path(folder))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

@@ -86,7 +86,7 @@ func (s *Store) sweepWork(dir string) {
 	if !ok {
 		return
 	}
-	locks, err := s.names(dirLocks, ".lock")
+	locks, err := s.Names(dirLocks, ".lock")
 	if err != nil {
 		return
 	}

@@ -113,23 +113,14 @@ func TestADamagedJournalTakesNothingAway(t *testing.T) {
 	if err := o.close(); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(dir, journalName)
-	good, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	bad := bytes.Clone(good)
-	bad[len(bad)/2] ^= 1
-	if err := os.WriteFile(path, bad, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	good := spoilJournal(t, dir, func(journal []byte) { journal[len(journal)/2] ^= 1 })
 	if _, err := openOverlay(overlayConfig{dir: dir, now: o.now}); err == nil || !strings.Contains(err.Error(), "truncate -s") {
 		t.Errorf("a damaged journal was opened, or it is not said what to do: %v", err)
 	}
 	if bodies, _ := os.ReadDir(filepath.Join(dir, "bodies")); len(bodies) != 10 {
 		t.Errorf("%d of 10 bodies are left", len(bodies))
 	}
-	if err := os.WriteFile(path, good, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, journalName), good, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	o = openRecords(t, dir)
@@ -137,6 +128,22 @@ func TestADamagedJournalTakesNothingAway(t *testing.T) {
 	if n := len(o.names[rootID]); n != 10 {
 		t.Errorf("with the good journal back, %d of 10 files are there", n)
 	}
+}
+
+// spoilJournal changes a folder's journal, and gives what it was.
+func spoilJournal(t *testing.T, dir string, as func([]byte)) (good []byte) {
+	t.Helper()
+	path := filepath.Join(dir, journalName)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := bytes.Clone(good)
+	as(bad)
+	if err := os.WriteFile(path, bad, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return good
 }
 
 // Power fails while pages of the journal are on their way to the disk, and a later one
@@ -154,15 +161,7 @@ func TestAPageThatNeverCameToTheDiskIsNoDamage(t *testing.T) {
 	if err := o.close(); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(dir, journalName)
-	journal, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	clear(journal[ends[5]-10 : ends[6]+10])
-	if err := os.WriteFile(path, journal, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	spoilJournal(t, dir, func(journal []byte) { clear(journal[ends[5]-10 : ends[6]+10]) })
 	o = openRecords(t, dir)
 	defer o.close()
 	if n := len(o.names[rootID]); n != 5 {
